@@ -6,6 +6,7 @@
 
 mod aside;
 mod build;
+mod callers;
 mod daemon;
 mod describe;
 mod events;
@@ -49,8 +50,8 @@ use daemon::{DaemonNow, Order, QueuedOrder};
 use health::Health;
 use rollback_window::RollbackWindow;
 
-pub(crate) use daemon::StartFrom;
 pub use daemon::{ChangeStart, Daemon, Notice, OrderResult, RetiredCounts};
+pub(crate) use daemon::{Replacement, StartFrom};
 pub use events::DaeEvents;
 pub(crate) use events::EventSender;
 pub use health_timer::HealthTimer;
@@ -208,15 +209,12 @@ impl Supervisor {
         let (result, reply) = match order {
             Order::Start(reply) => (self.start_if_needed().await, reply),
             Order::Stop(reply) | Order::End(reply) => (self.stop().await, reply),
-            Order::Restart(reply) => {
-                let spec = self.spec.clone();
-                (self.take_over(spec, StartFrom::Kept).await, reply)
-            }
-            Order::Replace(spec, from, reply) => (self.take_over(*spec, from).await, reply),
-            Order::Prepare(spec, from, reply) => match self.current {
+            Order::Restart(reply) => (self.take_over(self.same_again()).await, reply),
+            Order::Replace(replacement, reply) => (self.take_over(*replacement).await, reply),
+            Order::Prepare(replacement, reply) => match self.current {
                 // A start was under way when the order was given, and has succeeded since.
-                Some(_) => (self.take_over(*spec, from).await, reply),
-                None => (self.put_in(*spec, from).await, reply),
+                Some(_) => (self.take_over(*replacement).await, reply),
+                None => (self.put_in(*replacement).await, reply),
             },
             Order::Save(reply) => {
                 let _ = reply.send(self.state().await);
@@ -233,8 +231,12 @@ impl Supervisor {
                 generation: current.instance.identity.generation,
                 ..OrderResult::default()
             }),
-            None => self.take_over(self.spec.clone(), StartFrom::Kept).await,
+            None => self.take_over(self.same_again()).await,
         }
+    }
+
+    fn same_again(&self) -> Replacement {
+        Replacement::of(self.spec.clone(), StartFrom::Kept)
     }
 
     async fn state(&self) -> Result<Vec<u8>, String> {

@@ -2,23 +2,23 @@
 //!
 //! An ABI generation is frozen, which is a key design decision. abi_stable refuses a host whose types have grown, so
 //! one field added here would make the host refuse every plugin compiled before. Extensions come through `query`,
-//! through a new verb of [`DaemonVtableV1::act`], through a new operation of [`HostVtableV1::ask`], or as V2 types
-//! beside these.
+//! a new [`status`] or [`verb`], a new operation of [`HostVtableV1::ask`], or as V2 types beside these.
 //!
 //! Only bytes, integers, function pointers and `FfiFuture`s cross. Input bytes are borrowed for the length of the call.
-//! Output bytes go into a [`SinkV1`] that belongs to the calling side. No side frees what the other side allocated. No
-//! panic crosses: each function here must catch its own.
+//! Output bytes go into a [`SinkV1`] of the calling side. No side frees what the other allocated. No panic crosses.
 
 #![allow(unsafe_code, non_local_definitions, non_camel_case_types)]
 #![allow(missing_docs, reason = "abi_stable's derive makes undocumented items")]
 
-use std::fmt;
+mod fault;
 
 use abi_stable::StableAbi;
 use abi_stable::library::RootModule;
 use abi_stable::sabi_types::VersionStrings;
 use abi_stable::std_types::{ROption, RSlice, RStr};
 use async_ffi::FfiFuture;
+
+pub use fault::HostFault;
 
 /// The newest ABI generation, as a literal: both the number and the texts below are made of it.
 macro_rules! newest {
@@ -56,6 +56,8 @@ pub mod status {
     pub const UNKNOWN: u32 = 7;
     /// The daemon, guest or event queue of this id has ended.
     pub const GONE: u32 = 8;
+    /// The daemon returned an error with a code or data; the sink holds `{"code": …, "message": …, "data": …}`.
+    pub const CODED: u32 = 9;
 }
 
 /// The calls of a host to an instance besides its commands.
@@ -267,28 +269,6 @@ impl RootModule for DaemonModV1_Ref {
     // The ABI generation, not the crate's version: a mere release of the crate must not make the host refuse a plugin.
     const VERSION_STRINGS: VersionStrings = VersionStrings::new(concat!(newest!(), ".0.0"));
 }
-
-/// The reason why the host could not do what a daemon requested.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostFault {
-    /// A value of [`status`].
-    pub status: u32,
-    /// The host's message; may be empty.
-    pub message: String,
-}
-
-impl fmt::Display for HostFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.status, self.message.is_empty()) {
-            (status::GONE, true) => f.write_str("it has ended"),
-            (status::UNKNOWN, true) => f.write_str("this host doesn't offer that"),
-            (status, true) => write!(f, "the host answered with status {status}"),
-            (_, false) => f.write_str(&self.message),
-        }
-    }
-}
-
-impl std::error::Error for HostFault {}
 
 /// A sink over a `Vec<u8>` of the caller. Dropping the sink updates the length of the `Vec`.
 pub struct VecSink<'a> {

@@ -1,9 +1,11 @@
 //! The arguments of a command: reads JSON into the author's own types in one pass, without an intermediate value.
 //!
-//! The elements of an array are the arguments. Any other value is a single argument, and an empty text is none. Text
+//! The elements of an array are the arguments. Any other value is a single argument, and an empty text is none. An object
+//! holds the arguments by their names ([`named`]), unless it may be a single argument itself. Text
 //! that isn't strict JSON is reported as [`Misread::NotJson`]; the host, which knows JSON5, may translate it and call
 //! again.
 
+mod named;
 mod plain;
 
 use std::borrow::Cow;
@@ -120,14 +122,40 @@ argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8 T9);
 argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8 T9 T10);
 argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8 T9 T10 T11);
 
-/// The name and type of each of a command's arguments, for people.
-pub type Signature = &'static [(&'static str, &'static str)];
+/// The arguments of a command.
+#[derive(Debug)]
+pub struct Signature {
+    /// The name and type of each, for people. A name that ends with `?` may be left out, and one that begins with `...` takes
+    /// all that are left.
+    pub arguments: &'static [(&'static str, &'static str)],
+    /// True if an object in place of the list holds the arguments by their names.
+    pub takes_names: bool,
+}
+
+impl Signature {
+    /// Returns the arguments in words: `2 arguments (a: number, b: number)`.
+    fn spoken(&self) -> String {
+        let all: Vec<String> = self
+            .arguments
+            .iter()
+            .map(|(name, of)| format!("{name}: {of}"))
+            .collect();
+        match all.len() {
+            0 => "no arguments".to_owned(),
+            1 => format!("1 argument ({})", all[0]),
+            n => format!("{n} arguments ({})", all.join(", ")),
+        }
+    }
+}
 
 /// Reads the arguments of a command.
 ///
 /// # Errors
 /// [`Misread`], with a text that names the argument by `signature`.
-pub fn read<'de, L: ArgumentList<'de>>(text: &'de str, signature: Signature) -> Result<L, Misread> {
+pub fn read<'de, L: ArgumentList<'de>>(
+    text: &'de str,
+    signature: &Signature,
+) -> Result<L, Misread> {
     match plain::read(text) {
         Some(list) => Ok(list),
         None => read_any(text, signature),
@@ -135,11 +163,15 @@ pub fn read<'de, L: ArgumentList<'de>>(text: &'de str, signature: Signature) -> 
 }
 
 #[inline(never)]
-fn read_any<'de, L: ArgumentList<'de>>(text: &'de str, signature: Signature) -> Result<L, Misread> {
+fn read_any<'de, L: ArgumentList<'de>>(
+    text: &'de str,
+    signature: &Signature,
+) -> Result<L, Misread> {
     let place = ListPosition::default();
     let list = match text.as_bytes().first() {
         None => L::take(&mut Nothing(PhantomData), &place),
         Some(b'[') => read_array(text, &place),
+        Some(b'{') if signature.takes_names => return named::read(text, signature),
         Some(_) => read_single(text, &place),
     };
     list.map_err(|error| explain(&error, text, &place, signature))
@@ -229,7 +261,7 @@ fn explain(
     error: &serde_json::Error,
     given: &str,
     place: &ListPosition,
-    signature: Signature,
+    signature: &Signature,
 ) -> Misread {
     // serde_json also reports a syntax error for an array too long for its type, a number too large, or too deep
     // nesting.
@@ -242,8 +274,9 @@ fn explain(
     }
     let index = place.index.get();
     let (name, type_name) = signature
+        .arguments
         .get(index)
-        .or(signature.last())
+        .or(signature.arguments.last())
         .copied()
         .unwrap_or(("", "nothing"));
     let (path, what) = misfit::parts(error, given);
@@ -258,7 +291,7 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-fn count_fault(text: &str, signature: Signature) -> Misread {
+fn count_fault(text: &str, signature: &Signature) -> Misread {
     let got = match text.as_bytes().first() {
         None => Ok(0),
         Some(b'[') => serde_json::from_str::<Vec<IgnoredAny>>(text).map(|all| all.len()),
@@ -268,26 +301,24 @@ fn count_fault(text: &str, signature: Signature) -> Misread {
     let Ok(got) = got else {
         return Misread::NotJson;
     };
-    let all: Vec<String> = signature
-        .iter()
-        .map(|(name, of)| format!("{name}: {of}"))
-        .collect();
-    let takes = match all.len() {
-        0 => "no arguments".to_owned(),
-        1 => format!("1 argument ({})", all[0]),
-        n => format!("{n} arguments ({})", all.join(", ")),
-    };
-    Misread::Bad(format!("it takes {takes}; got {got}"))
+    Misread::Bad(format!("it takes {}; got {got}", signature.spoken()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TWO: Signature = &[("a", "number"), ("b", "number")];
+    const TWO: Signature = of(&[("a", "number"), ("b", "number")]);
+
+    const fn of(arguments: &'static [(&'static str, &'static str)]) -> Signature {
+        Signature {
+            arguments,
+            takes_names: false,
+        }
+    }
 
     fn two(text: &str) -> Result<(f64, f64), Misread> {
-        let (Required(a), Required(b)) = read(text, TWO)?;
+        let (Required(a), Required(b)) = read(text, &TWO)?;
         Ok((a, b))
     }
 
@@ -303,13 +334,13 @@ mod tests {
     fn arrays_are_lists_and_anything_else_is_one_argument() {
         assert_eq!(two("[1,2]").unwrap(), (1.0, 2.0));
         let (Required(Text(one)),) =
-            read::<(Required<Text>,)>(r#""x""#, &[("s", "string")]).unwrap();
+            read::<(Required<Text>,)>(r#""x""#, &of(&[("s", "string")])).unwrap();
         assert!(matches!(one, Cow::Borrowed("x")));
         let (Required(nested),) =
-            read::<(Required<Vec<u8>>,)>("[[1,2]]", &[("v", "array")]).unwrap();
+            read::<(Required<Vec<u8>>,)>("[[1,2]]", &of(&[("v", "array")])).unwrap();
         assert_eq!(nested, [1, 2]);
-        assert!(read::<()>("", &[]).is_ok());
-        assert!(read::<()>("[]", &[]).is_ok());
+        assert!(read::<()>("", &of(&[])).is_ok());
+        assert!(read::<()>("[]", &of(&[])).is_ok());
     }
 
     #[test]
@@ -349,7 +380,7 @@ mod tests {
             assert_eq!(text_of(two(given)), said, "{given}");
         }
         assert_eq!(
-            text_of(read::<()>("5", &[])),
+            text_of(read::<()>("5", &of(&[]))),
             "it takes no arguments; got 1"
         );
     }
@@ -358,7 +389,7 @@ mod tests {
     fn optional_ones_may_be_left_out_and_the_rest_takes_all() {
         type Both = (Optional<u8>, Rest<u8>);
         let of = |text: &'static str| {
-            let (Optional(first), Rest(rest)) = read::<Both>(text, &[]).unwrap();
+            let (Optional(first), Rest(rest)) = read::<Both>(text, &of(&[])).unwrap();
             (first, rest)
         };
         assert_eq!(of(""), (None, vec![]));
@@ -369,8 +400,9 @@ mod tests {
     #[test]
     fn messages_name_the_place_inside_an_argument() {
         type Lists = (Required<Vec<Vec<u8>>>, Required<(u8, u8)>);
-        let lists =
-            |text: &'static str| text_of(read::<Lists>(text, &[("a", "array"), ("b", "array")]));
+        let lists = |text: &'static str| {
+            text_of(read::<Lists>(text, &of(&[("a", "array"), ("b", "array")])))
+        };
         for (given, said) in [
             (
                 "[[[1],[2,-3]],[1,2]]",
@@ -393,7 +425,7 @@ mod tests {
         }
         let one = text_of(read::<(Required<std::collections::BTreeMap<String, u8>>,)>(
             r#"{"x": -1}"#,
-            &[("m", "object")],
+            &of(&[("m", "object")]),
         ));
         assert!(
             one.starts_with("argument 1 (m: object), at .x: expected a number"),
@@ -407,7 +439,7 @@ mod tests {
         let read = |text: &str| {
             text_of(read::<(Required<serde_json::Value>,)>(
                 text,
-                &[("v", "any")],
+                &of(&[("v", "any")]),
             ))
         };
         assert_eq!(read(&deep(127)), "read");

@@ -223,7 +223,7 @@ impl<'a> Call<'a> {
     #[inline]
     pub fn now<L: ArgumentList<'a>>(
         mut self,
-        signature: Signature,
+        signature: &'static Signature,
         method: impl FnOnce(L, &mut Output) -> u32,
     ) -> StepV1 {
         StepV1::ended(match arguments::read(self.arguments, signature) {
@@ -236,7 +236,7 @@ impl<'a> Call<'a> {
     pub fn later<D, L, F>(
         mut self,
         live: &Arc<Live<D>>,
-        signature: Signature,
+        signature: &'static Signature,
         method: impl FnOnce(L, Output) -> F,
     ) -> StepV1
     where

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::abi::{HostV1, status};
 use crate::crossing::{Config, Received, Sent};
+use crate::error::Callee;
 use crate::event_stream::EventStream;
 use crate::events::{Changes, Events};
 use crate::every::Every;
@@ -163,7 +164,8 @@ impl Ecosystem {
         named.extend(wire::line(command, arguments)?);
         let request = wire::numbered(daemon.len() as u64, &named);
         let answer = self.host.ask_later(operation::CALL, request).await;
-        let reply = answer.map_err(|fault| Error::of_call(&fault, command, daemon))?;
+        let reply =
+            answer.map_err(|fault| Error::of_call(&fault, command, &Callee::Daemon(daemon)))?;
         wire::read_reply(&reply)
             .map_err(|text| Error::new(format!("the reply to {command} of {daemon}: {text}")))
     }

@@ -1,14 +1,23 @@
-//! The error type of a daemon's functions: a text for a person.
+//! The error type of a daemon's functions: a text for a person, and optionally a code and data for a program.
 //!
 //! `?` makes it from any `std::error::Error`, together with the causes behind it. Therefore it can't implement that
-//! trait itself, just like the error of `anyhow`. An error from another daemon keeps its code, so that a caller can
-//! distinguish a daemon that is away from one that refuses.
+//! trait itself, just like the error of `anyhow`. An error from another daemon keeps its code and its data, so that a
+//! caller can distinguish a daemon that is away from one that refuses.
+//!
+//! A command that returns an error of another daemon passes it on: a code of that daemon's author as it is, and a code of
+//! Common TCP as the data's member `cause`. If it were passed on as it is, it would be read as one of this daemon.
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::abi::{HostFault, status};
+use crate::abi::{HostFault, NO_REASON, Output, status};
+use crate::coded::{
+    self, CODE_BYTES_MAX, CodedError, DATA_BYTES_MAX, FAILED, RawData, is_own_code,
+};
+use crate::crossing::{Received, Sent};
+use crate::{exact, misfit, reply};
 
 /// The result of a daemon's own functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -29,43 +38,214 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// [`bail!`](crate::bail) and [`ensure!`](crate::ensure) are shorter. A `String` or a `&str` isn't converted by `?` or
 /// `into()`, since neither is a [`std::error::Error`]. A command may also return another error: each type that has a
-/// text by `Display` will do, such as `Result<u32, String>`.
+/// text by `Display` will do, such as `Result<u32, String>`. Only this type has a code and data.
 pub struct Error {
     text: String,
+    /// `None` for most errors, which are a text and nothing else.
+    detail: Option<Box<Detail>>,
+}
+
+/// The parts of an error that programs read.
+#[derive(Default)]
+struct Detail {
     code: Option<String>,
+    data: Option<Data>,
+    /// The error of another daemon, or of the way to it, if this one stands for it.
+    cause: Option<Cause>,
+}
+
+/// The data of an error, as they cross and as an author reads them.
+struct Data {
+    raw: RawData,
+    /// `None` for data of another daemon that a `Value` can't hold, such as lists in lists in lists for ever.
+    value: Option<Value>,
+}
+
+/// An error that a daemon passes on, and that isn't its own.
+#[derive(Serialize)]
+struct Cause {
+    code: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    daemon: Option<String>,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<RawData>,
+}
+
+/// The longest message of a cause (characters). The text of the error itself has all of it.
+const CAUSE_CHARS_MAX: usize = 1000;
+
+/// The other side of a call.
+pub(crate) enum Callee<'a> {
+    /// The daemon of that name.
+    Daemon(&'a str),
+    /// The guest of that number.
+    Guest(u64),
+}
+
+impl fmt::Display for Callee<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Callee::Daemon(name) => f.write_str(name),
+            Callee::Guest(id) => write!(f, "guest {id}"),
+        }
+    }
 }
 
 impl Error {
-    /// Creates an error with this text.
+    /// Creates an error with this text. A command that returns it is answered with the code `failed`.
     pub fn new(text: impl fmt::Display) -> Self {
         Error {
             text: text.to_string(),
-            code: None,
+            detail: None,
         }
     }
 
-    /// Returns the error code if the error came from another daemon or from the way to it. It is a code of Common TCP:
-    /// `failed`, `bad-arguments`, `unknown-command`, `crashed`, `timeout` or `unavailable`. Returns `None` for an error
-    /// of this daemon.
+    /// Creates an error with a code, for programs to match on, and a text, for people.
     ///
-    /// If a command returns such an error, its own reply is still `failed`: the code belongs to the other daemon's
-    /// reply.
+    /// The code has 1 to 64 bytes of `a-z`, `0-9` and `-`. The codes of Common TCP, such as `failed` and `timeout`, can't
+    /// be used. A wrong code makes an error without a code, which is answered `failed`; its text ends with the reason.
+    ///
+    /// ```
+    /// use dae_plugin_api::prelude::*;
+    ///
+    /// fn value_of(key: &str) -> Result<u32> {
+    ///     Err(Error::coded("not-found", "no such key").with(json::json!({ "key": key })))
+    /// }
+    /// let error = value_of("a").unwrap_err();
+    /// assert_eq!(error.code(), Some("not-found"));
+    /// assert_eq!(error.data().unwrap()["key"], "a");
+    /// assert_eq!(error.to_string(), "no such key");
+    /// ```
+    pub fn coded(code: &str, message: impl fmt::Display) -> Self {
+        let mut error = Error::new(message);
+        match is_own_code(code) {
+            true => error.detail_mut().code = Some(code.to_owned()),
+            false => coded::note(&mut error.text, &coded::wrong_code(code)),
+        }
+        error
+    }
+
+    /// Returns the error with these data, which a program reads beside the code, in place of those that it had. It may
+    /// have data without a code, and is then answered `failed`.
+    ///
+    /// The data are any value that serde writes as JSON, with at most 64 KiB of JSON. Other data are left out, and the text
+    /// of the error ends with the reason. `null` stands for no data.
+    #[must_use]
+    pub fn with(mut self, data: impl Sent) -> Self {
+        let read = reply::to_json(&data).and_then(Data::checked);
+        let detail = self.detail_mut();
+        detail.cause = None;
+        match read {
+            Ok(data) => detail.data = data,
+            Err(remark) => {
+                detail.data = None;
+                coded::note(&mut self.text, &coded::left_out(&remark));
+            }
+        }
+        self
+    }
+
+    /// Returns the error code: the one given to [`Error::coded`], or that of another daemon's answer. Other daemons have
+    /// codes of their authors' own, and those of Common TCP: `failed`, `bad-arguments`, `unknown-command`, `crashed`,
+    /// `timeout` and `unavailable`. Returns `None` for an error of this daemon without a code.
+    ///
+    /// If a command returns an error of another daemon, its reply has the same code only if that is an author's. A code of
+    /// Common TCP becomes `failed`, and the data of the reply have it in `cause`: this daemon hasn't crashed if the other
+    /// one has.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
-        self.code.as_deref()
+        self.detail.as_ref()?.code.as_deref()
+    }
+
+    /// Returns the data of the error: those given to [`Error::with`], or those of another daemon's answer. Integers of more
+    /// than 64 bits are rounded in a `Value`; [`Error::data_as`] reads them exactly. Returns `None` if there are none, or a
+    /// `Value` can't hold them.
+    #[must_use]
+    pub fn data(&self) -> Option<&Value> {
+        let data = self.detail.as_ref()?.data.as_ref()?;
+        data.value.as_ref()
+    }
+
+    /// Does the same as [`Error::data`], and reads the data as a `T`. Returns `None` if there are none, or they don't fit.
+    ///
+    /// ```
+    /// use dae_plugin_api::Error;
+    ///
+    /// let error = Error::coded("full", "the store is full").with((3, u128::MAX));
+    /// assert_eq!(error.data_as(), Some((3, u128::MAX)));
+    /// assert_eq!(error.data_as::<String>(), None);
+    /// ```
+    #[must_use]
+    pub fn data_as<T: Received>(&self) -> Option<T> {
+        let data = self.detail.as_ref()?.data.as_ref()?;
+        exact::from_str(data.raw.get()).ok()
+    }
+
+    fn detail_mut(&mut self) -> &mut Detail {
+        self.detail.get_or_insert_default()
+    }
+
+    /// Writes the error into a command's sink, and returns the status for the host.
+    #[cold]
+    pub(crate) fn write(&self, out: &mut Output) -> u32 {
+        let crossed = self.crossed();
+        if crossed.code == FAILED && crossed.data.is_none() {
+            out.replace(&crossed.message);
+            return status::FAILED;
+        }
+        match serde_json::to_string(&crossed) {
+            Ok(json) => {
+                out.replace(&json);
+                status::CODED
+            }
+            Err(_) => {
+                out.replace(&crossed.message);
+                status::FAILED
+            }
+        }
+    }
+
+    /// Returns the error as the answer of a command has it.
+    pub(crate) fn crossed(&self) -> CodedError {
+        let detail = self.detail.as_deref();
+        let code = self.code().filter(|code| is_own_code(code));
+        let data = detail.and_then(|detail| match (&detail.cause, &detail.data) {
+            (Some(cause), _) => cause.data(),
+            (None, data) => data.as_ref().map(|data| data.raw.clone()),
+        });
+        let message = match self.text.trim().is_empty() {
+            true => NO_REASON,
+            false => &self.text,
+        };
+        CodedError {
+            code: code.unwrap_or(FAILED).to_owned(),
+            message: message.to_owned(),
+            data,
+        }
+        .checked()
     }
 
     /// Creates the error of a `command` that was sent to `to`. The cause comes first, because a person needs it first.
-    pub(crate) fn of_call(fault: &HostFault, command: &str, to: impl fmt::Display) -> Self {
+    pub(crate) fn of_call(fault: &HostFault, command: &str, to: &Callee<'_>) -> Self {
         match serde_json::from_str::<Fault>(&fault.message) {
-            Ok(Fault { code, message }) => Error {
-                text: format!("{} ({code}, {command} at {to})", one_line(&message)),
-                code: Some(code),
-            },
-            Err(_) if fault.status == status::GONE => Error {
-                text: format!("{to} has gone ({GONE_CODE}, {command})"),
-                code: Some(GONE_CODE.to_owned()),
-            },
+            Ok(fault) => {
+                let Fault { code, message, .. } = &fault;
+                let text = format!("{} ({code}, {command} at {to})", one_line(message));
+                Error::answered(text, fault, Some((command, to)))
+            }
+            Err(_) if fault.status == status::GONE => {
+                let text = format!("{to} has gone ({GONE_CODE}, {command})");
+                let fault = Fault {
+                    code: GONE_CODE.to_owned(),
+                    message: format!("{to} has gone"),
+                    data: None,
+                    daemon: None,
+                };
+                Error::answered(text, fault, Some((command, to)))
+            }
             Err(_) => Error::of_host(fault, command),
         }
     }
@@ -73,10 +253,7 @@ impl Error {
     /// Creates the error of a host operation.
     pub(crate) fn of_host(fault: &HostFault, operation: &str) -> Self {
         match serde_json::from_str::<Fault>(&fault.message) {
-            Ok(Fault { code, message }) => Error {
-                text: one_line(&message),
-                code: Some(code),
-            },
+            Ok(fault) => Error::answered(one_line(&fault.message), fault, None),
             Err(_) if fault.status == status::UNKNOWN => Error::new(format!(
                 "this host knows no `{operation}`: it is older than the plugin; update dae-host"
             )),
@@ -86,16 +263,86 @@ impl Error {
             Err(_) => Error::new(one_line(&fault.to_string())),
         }
     }
+
+    /// Creates the error for an answer with a code. The call is `None` if there was no command.
+    fn answered(text: String, fault: Fault, call: Option<(&str, &Callee<'_>)>) -> Self {
+        // An author's error is passed on as it is, and so is one that has been passed on already: its data have the cause.
+        let is_passed = is_own_code(&fault.code) || (fault.code == FAILED && fault.data.is_some());
+        let cause = (!is_passed).then(|| Cause::of(&fault, call));
+        let detail = Detail {
+            code: Some(fault.code),
+            data: fault.data.map(Data::read),
+            cause,
+        };
+        Error {
+            text,
+            detail: Some(Box::new(detail)),
+        }
+    }
+}
+
+impl Data {
+    fn read(raw: RawData) -> Self {
+        let value = serde_json::from_str(raw.get()).ok();
+        Data { raw, value }
+    }
+
+    /// Returns the data of an author's JSON; `None` for `null`.
+    fn checked(json: String) -> Result<Option<Self>, String> {
+        if json.len() > DATA_BYTES_MAX {
+            return Err(coded::too_large(json.len()));
+        }
+        let value = match serde_json::from_str(&json) {
+            Ok(Value::Null) => return Ok(None),
+            Ok(value) => Some(value),
+            Err(error) => return Err(format!("they can't be read again: {error}")),
+        };
+        Ok(RawData::read(json).map(|raw| Data { raw, value }))
+    }
+}
+
+impl Cause {
+    fn of(fault: &Fault, call: Option<(&str, &Callee<'_>)>) -> Self {
+        let named = match call {
+            Some((_, Callee::Daemon(name))) => Some((*name).to_owned()),
+            Some((_, Callee::Guest(_))) | None => None,
+        };
+        // Half of what an error takes leaves enough for the other members.
+        let is_small = |data: &&RawData| data.get().len() <= DATA_BYTES_MAX / 2;
+        let shown = |text: &str, chars: usize| misfit::shortened(text, chars).into_owned();
+        Cause {
+            code: shown(&fault.code, CODE_BYTES_MAX),
+            command: call.map(|(command, _)| command.to_owned()),
+            daemon: fault.daemon.clone().or(named),
+            message: shown(&one_line(&fault.message), CAUSE_CHARS_MAX),
+            data: fault.data.as_ref().filter(is_small).cloned(),
+        }
+    }
+
+    /// Returns the data of the error that passes this one on.
+    fn data(&self) -> Option<RawData> {
+        #[derive(Serialize)]
+        struct Passed<'a> {
+            cause: &'a Cause,
+        }
+        let json = serde_json::to_string(&Passed { cause: self });
+        json.ok().and_then(RawData::read)
+    }
 }
 
 /// The code of a call to a daemon or guest that has gone.
 const GONE_CODE: &str = "unavailable";
 
-/// A failure as it crosses the boundary.
+/// The failure of a call as a host reports it.
 #[derive(Deserialize)]
 struct Fault {
     code: String,
     message: String,
+    #[serde(default)]
+    data: Option<RawData>,
+    /// The daemon that was called, for a caller that knows only the connection.
+    #[serde(default)]
+    daemon: Option<String>,
 }
 
 /// Returns the text in one line, or a replacement for an empty text, which an older host may send.
@@ -131,7 +378,7 @@ impl<E: std::error::Error> From<E> for Error {
             }
             cause = error.source();
         }
-        Error { text, code: None }
+        Error { text, detail: None }
     }
 }
 
@@ -180,64 +427,4 @@ macro_rules! ensure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fault(status: u32, message: &str) -> HostFault {
-        HostFault {
-            status,
-            message: message.to_owned(),
-        }
-    }
-
-    #[test]
-    fn the_answer_of_another_daemon_keeps_its_code_and_fits_a_line() {
-        let said = r#"{"code":"bad-arguments","message":"it takes 2 arguments;\ngot 1"}"#;
-        let error = Error::of_call(&fault(status::FAILED, said), "add", "Counter");
-        assert_eq!(
-            error.to_string(),
-            "it takes 2 arguments; got 1 (bad-arguments, add at Counter)"
-        );
-        assert_eq!(error.code(), Some("bad-arguments"));
-        let silent = fault(status::FAILED, r#"{"code":"failed","message":" "}"#);
-        let error = Error::of_call(&silent, "add", "Counter").to_string();
-        assert_eq!(error, "no reason was given (failed, add at Counter)");
-    }
-
-    #[test]
-    fn an_error_is_made_of_a_format_or_of_a_value() {
-        fn bailed(which: u8) -> Result<()> {
-            let (name, full) = ("store", "it is full".to_owned());
-            match which {
-                0 => bail!("full"),
-                1 => bail!("{name} is {}%", 100),
-                2 => bail!("{} {size}", name, size = 1,),
-                3 => bail!(full),
-                _ => ensure!(which > 5, "{which} is too small"),
-            }
-            Ok(())
-        }
-        let texts = [0, 1, 2, 3, 4].map(|which| bailed(which).unwrap_err().to_string());
-        let expected = [
-            "full",
-            "store is 100%",
-            "store 1",
-            "it is full",
-            "4 is too small",
-        ];
-        assert_eq!(texts, expected);
-        assert!(bailed(6).is_ok());
-    }
-
-    #[test]
-    fn what_is_no_fault_object_is_told_as_it_came() {
-        let of = |status, text| Error::of_call(&fault(status, text), "add", "guest 5");
-        let gone = of(status::GONE, "");
-        assert_eq!(gone.to_string(), "guest 5 has gone (unavailable, add)");
-        assert_eq!(gone.code(), Some("unavailable"));
-        let odd = of(status::FAILED, "disk\nfull");
-        assert_eq!((odd.to_string().as_str(), odd.code()), ("disk full", None));
-        let old = Error::of_host(&fault(status::UNKNOWN, ""), "connect");
-        assert!(old.to_string().contains("update dae-host"), "{old}");
-    }
-}
+mod tests;

@@ -26,11 +26,11 @@ use crate::parts::{CALL_PARTS, CallPartsV1};
 use crate::runtime::Runtime;
 use crate::{Guest, log, panic};
 
-pub use crate::arguments::{Optional, Required, Rest, Text};
+pub use crate::arguments::{Optional, Required, Rest, Signature, Text};
 pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, saved};
 pub use crate::keep::{kept, kept_blocking};
 pub use crate::parts::drain;
-pub use crate::reply::{Ended, FallibleReply, PlainReply, Started};
+pub use crate::reply::{CommandValue, Ended, FallibleReply, PlainReply, Started};
 #[cfg(feature = "schema")]
 pub use crate::schema::run_time::{
     DescribedLater, ResultLater, ResultNever, RunTimeSchemas, UndescribedLater,

@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::abi::{HostV1, status};
 use crate::crossing::{Received, Sent};
+use crate::error::Callee;
 use crate::event_stream::EventStream;
 use crate::events::Events;
 use crate::listeners::{self, Handler, Listener};
@@ -61,18 +62,24 @@ impl Guest {
     ///
     /// # Errors
     /// The other side's error has its [`Error::code`]: `unknown-command`, `bad-arguments`, `failed`, `crashed`,
-    /// `timeout` or `unavailable`. The error has no code if the name or the arguments can't be sent, or the reply
-    /// doesn't fit `T`.
+    /// `timeout`, `unavailable` or one of its author. It has its [`Error::data`], too. The error has no code if the name or
+    /// the arguments can't be sent, or the reply doesn't fit `T`.
     pub async fn call<T: Received>(&self, command: &str, arguments: impl Sent) -> Result<T> {
-        let request = wire::numbered(self.id, &wire::line(command, arguments)?);
-        let answer = self.host.ask_later(operation::GUEST_CALL, request).await;
-        let reply = answer.map_err(|fault| Error::of_call(&fault, command, self.spoken()))?;
+        let line = wire::line(command, arguments)?;
+        let reply = self.ask(&line, command, &self.callee()).await?;
         wire::read_reply(&reply).map_err(|text| {
             Error::new(format!(
                 "the reply to {command} of {}: {text}",
-                self.spoken()
+                self.callee()
             ))
         })
+    }
+
+    /// Sends a line, and returns the arguments of its reply. Errors name the other side by `to`.
+    pub(crate) async fn ask(&self, line: &[u8], command: &str, to: &Callee<'_>) -> Result<Vec<u8>> {
+        let request = wire::numbered(self.id, line);
+        let answer = self.host.ask_later(operation::GUEST_CALL, request).await;
+        answer.map_err(|fault| Error::of_call(&fault, command, to))
     }
 
     /// Requests the other side's credential. If it doesn't speak Common TCP, such as a person with telnet, the call
@@ -96,7 +103,7 @@ impl Guest {
         let line = wire::line(name, arguments)?;
         match self.host.emit(self.id, &line) {
             status::DONE | status::NOTHING => Ok(()),
-            _ => Err(Error::new(format!("{} has gone", self.spoken()))),
+            _ => Err(Error::new(format!("{} has gone", self.callee()))),
         }
     }
 
@@ -150,7 +157,7 @@ impl Guest {
     /// The guest has gone, or this daemon has ended.
     pub fn events(&self) -> Result<Events> {
         let stream = EventStream::of_guest(self.host, self.id);
-        let stream = stream.map_err(|fault| Error::of_call(&fault, "events", self.spoken()))?;
+        let stream = stream.map_err(|fault| Error::of_call(&fault, "events", &self.callee()))?;
         Ok(Events::new(stream))
     }
 
@@ -180,9 +187,9 @@ impl Guest {
             .is_ok()
     }
 
-    /// Returns the guest's name in error messages.
-    fn spoken(&self) -> String {
-        format!("guest {}", self.id)
+    /// Returns the guest as error messages name it.
+    fn callee(&self) -> Callee<'static> {
+        Callee::Guest(self.id)
     }
 }
 

@@ -25,9 +25,11 @@
 //!
 //! # Commands
 //! - **Signature.** A command takes `&self` and up to 12 arguments of types that serde reads. It returns a type that
-//!   serde writes, or a `Result` of one. The host answers an `Err` as `failed`, with the error's text.
-//! - **Errors.** [`bail!`] and [`ensure!`] return an [`Error`] with a text, and `?` makes one of any `std::error::Error`. An
-//!   error of another type needs a text by `Display`, such as in `Result<u32, String>`.
+//!   serde writes, or a `Result` of one. The host answers an `Err` as `failed`, with the error's text, or with a code of its
+//!   own.
+//! - **Errors.** [`bail!`] and [`ensure!`] return an [`Error`] with a text, and `?` makes one of any `std::error::Error`.
+//!   [`Error::coded`] has a code for programs to match on, and [`Error::with`] adds data. An error of another type needs a
+//!   text by `Display`, such as in `Result<u32, String>`.
 //! - **Name.** A command has the name of its method, or the one in `#[command(name = "…")]`.
 //! - **Time limit.** `#[command(timeout_s = 5)]` sets the limit of one command (seconds, from 0.001 to 86400), in place of
 //!   the host's setting `command_ms` (30 s). At its end the host answers `timeout`. An `async fn` is cancelled. A `fn` goes
@@ -100,11 +102,33 @@
 //! # fn main() {}
 //! ```
 //!
+//! A trait with `#[daemon_client]` names the commands and their types once. It becomes a struct, the client:
+//!
+//! ```
+//! use dae_plugin_api::prelude::*;
+//!
+//! #[daemon_client]
+//! trait Counter {
+//!     /// Adds `by`, or 1, and returns the count.
+//!     async fn increment(&self, by: Option<u64>) -> Result<u64>;
+//! }
+//!
+//! async fn count_two(eco: &Ecosystem) -> Result<u64> {
+//!     let counter = Counter::at(eco).await?;
+//!     counter.increment(None).await?;
+//!     counter.increment(Some(1)).await
+//! }
+//! ```
+//!
+//! `at` compares the trait with the schemas that the daemon shows in `help`. What doesn't fit is an error that names the command
+//! and the argument. See [`daemon_client`].
+//!
 //! - **Order.** Whatever is sent over one connection is read in the same order. Handlers run one after the other, in
 //!   the order of the events. They must not block.
-//! - **Errors.** A failed call returns the other side's text and its [`Error::code`]: `unknown-command`,
-//!   `bad-arguments`, `failed`, `crashed`, `timeout` or `unavailable`. If a command returns such an error by `?`, the
-//!   host answers `failed` with the same text.
+//! - **Errors.** A failed call returns the other side's text, its [`Error::code`] and its [`Error::data`]. The code is one of
+//!   that daemon's author, or `unknown-command`, `bad-arguments`, `failed`, `crashed`, `timeout` or `unavailable`. If a
+//!   command returns such an error by `?`, an author's code and data are answered as they are. Any other code is answered
+//!   `failed` with the same text, and stands in the data as `cause`.
 //! - **Reload and crash of the other side.** Calls wait while the other daemon is reloaded. If it crashes, calls in
 //!   flight fail as `crashed`. The connection stays, or is made again if it went over TCP. Its handlers receive
 //!   `disconnect ["why"]` and then `connect [credential]`. On `connect`, request again what was requested over the
@@ -198,6 +222,10 @@
 
 pub mod abi;
 mod arguments;
+#[doc(hidden)]
+pub mod client;
+#[doc(hidden)]
+pub mod coded;
 mod credential;
 pub mod crossing;
 mod daemon;
@@ -232,7 +260,7 @@ pub mod wire;
 pub use credential::Credential;
 #[doc(hidden)]
 pub use dae_plugin_macros::__removed;
-pub use dae_plugin_macros::{command, daemon, on};
+pub use dae_plugin_macros::{command, daemon, daemon_client, on};
 pub use ecosystem::Ecosystem;
 pub use error::{Error, Result};
 pub use events::{Change, ChangeKind, Changes, Event, Events};
@@ -260,7 +288,7 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod prelude {
     pub use crate::{Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event, Events};
     pub use crate::{Every, Guest, Listener, Progress, Result, Stream, stream_iter};
-    pub use crate::{bail, command, daemon, ensure, json, on, tracing};
+    pub use crate::{bail, command, daemon, daemon_client, ensure, json, on, tracing};
     // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
     #[cfg(feature = "schema")]
     pub use crate::schema::names::JsonSchema;

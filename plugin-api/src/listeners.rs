@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::de::DeserializeOwned;
 
 use crate::abi::HostV1;
+use crate::error::Callee;
 use crate::event_stream::{EventStream, breath};
 use crate::events::Event;
 use crate::{Ecosystem, Error, Result, panic, wire};
@@ -126,7 +127,7 @@ fn push(key: Key, registered: Registered) -> Arc<Hub> {
 /// Opens the event queue, and spawns the dispatcher.
 fn open(host: HostV1, guest: u64, hub: &Arc<Hub>) -> Result<(), String> {
     let stream = EventStream::of_guest(host, guest)
-        .map_err(|fault| Error::of_call(&fault, "on", format_args!("guest {guest}")).to_string())?;
+        .map_err(|fault| Error::of_call(&fault, "on", &Callee::Guest(guest)).to_string())?;
     let dispatcher = Dispatcher {
         host,
         guest,

@@ -1,9 +1,11 @@
 //! The result of a command: writes the author's value as JSON into the host's sink.
 //!
-//! A `Result` is a reply or an error, `()` is no value, and anything else is what serde writes. The compiler selects
-//! the case by method lookup (`(&value).reply_kind()`): the `Result` of [`FallibleReply`] matches before the reference
-//! of [`PlainReply`]. So an alias of `Result` works like `Result`. The selection asks nothing of the types, so that the
-//! compiler's error about a type that doesn't fit is the one of [`Reply`].
+//! A `Result` is a reply or an error, `()` is no value, and anything else is what serde writes. An [`Error`] crosses with
+//! its code and its data, any other error as text. The compiler selects the case by method lookup
+//! (`(&CommandValue(&value)).reply_kind()`): the inherent method, which is for a `Result` with an `Error`, matches before that
+//! of [`FallibleReply`], and the reference of [`PlainReply`] comes last. So an alias of `Result` works like `Result`. The
+//! selection asks nothing of the types, so that the compiler's error about a type that doesn't fit is the one of
+//! [`Reply`].
 
 mod finite;
 mod plain;
@@ -15,13 +17,26 @@ use serde::Serialize;
 
 use crate::abi::{Output, status};
 use crate::crossing::{ErrorText, Reply};
-use crate::misfit;
+use crate::{Error, misfit};
 use finite::Finite;
 
 /// The kind of a value that is itself the result.
 pub struct Plain;
-/// The kind of a value that is a result or an error.
+/// The kind of a value that is a result or an error with a text.
 pub struct Fallible;
+/// The kind of a value that is a result or an [`Error`], which may have a code and data.
+pub struct Coded;
+
+/// The value that a command has returned.
+pub struct CommandValue<'a, V>(pub &'a V);
+
+impl<T> CommandValue<'_, Result<T, Error>> {
+    /// Returns the kind.
+    #[inline]
+    pub fn reply_kind(&self) -> Coded {
+        Coded
+    }
+}
 
 /// Selects `Fallible` for a `Result`.
 pub trait FallibleReply {
@@ -31,7 +46,7 @@ pub trait FallibleReply {
     }
 }
 
-impl<T, E> FallibleReply for Result<T, E> {}
+impl<T, E> FallibleReply for CommandValue<'_, Result<T, E>> {}
 
 /// Selects `Plain` for any other type.
 pub trait PlainReply {
@@ -41,7 +56,7 @@ pub trait PlainReply {
     }
 }
 
-impl<T> PlainReply for &T {}
+impl<V> PlainReply for &CommandValue<'_, V> {}
 
 impl Plain {
     /// Writes the value, and returns the status for the host.
@@ -150,6 +165,17 @@ impl Fallible {
     }
 }
 
+impl Coded {
+    /// Writes the value or the error, and returns the status for the host.
+    #[inline]
+    pub fn write<T: Reply>(self, value: &Result<T, Error>, out: &mut Output) -> u32 {
+        match value {
+            Ok(value) => Plain.write(value, out),
+            Err(error) => error.write(out),
+        }
+    }
+}
+
 /// A conversion of any result of a lifecycle method to a `Result`.
 #[diagnostic::on_unimplemented(
     message = "`run`, `stop` and methods with #[on(…)] return nothing or a `Result<()>`, not `{Self}`",
@@ -202,11 +228,11 @@ impl<D, E: Display> Started<D> for Result<D, E> {
 
 #[cfg(test)]
 #[allow(unsafe_code, clippy::unit_arg, clippy::needless_borrow)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::abi::VecSink;
 
-    pub(super) fn written(write: impl FnOnce(&mut Output) -> u32) -> (u32, String) {
+    pub(crate) fn written(write: impl FnOnce(&mut Output) -> u32) -> (u32, String) {
         let mut bytes = Vec::new();
         let mut sink = VecSink::new(&mut bytes);
         // SAFETY: the sink outlives the output, and only the output uses it.
@@ -219,7 +245,7 @@ mod tests {
     macro_rules! reply {
         ($value:expr) => {{
             let value = $value;
-            written(|out| (&value).reply_kind().write(&value, out))
+            written(|out| (&CommandValue(&value)).reply_kind().write(&value, out))
         }};
     }
 
@@ -257,6 +283,10 @@ mod tests {
         );
         let alias: Alias = Err(std::io::Error::other("io"));
         assert_eq!(reply!(alias), (status::FAILED, "io".into()));
+        assert_eq!(reply!(crate::Result::Ok(5)), (status::DONE, "5".into()));
+        let coded: crate::Result<()> = Err(Error::coded("full", "no"));
+        let json = r#"{"code":"full","message":"no"}"#;
+        assert_eq!(reply!(coded), (status::CODED, json.into()));
     }
 
     #[test]

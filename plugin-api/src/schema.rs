@@ -46,6 +46,35 @@ pub enum Schema {
     Unknown,
 }
 
+impl Schema {
+    /// Returns whether no object fits the schema. Returns false if that isn't known.
+    #[must_use]
+    pub const fn excludes_objects(&self) -> bool {
+        match self {
+            Schema::Text(text) => !mentions_objects(text.as_bytes()),
+            Schema::Array(_) | Schema::Fixed(..) | Schema::Tuple(_) => true,
+            Schema::Map(_) | Schema::IntegerMap(_) | Schema::Unknown => false,
+            Schema::Nullable(of) => of.excludes_objects(),
+        }
+    }
+}
+
+const fn mentions_objects(text: &[u8]) -> bool {
+    const WORD: &[u8] = b"\"object\"";
+    let mut start = 0;
+    while start + WORD.len() <= text.len() {
+        let mut same = 0;
+        while same < WORD.len() && text[start + same] == WORD[same] {
+            same += 1;
+        }
+        if same == WORD.len() {
+            return true;
+        }
+        start += 1;
+    }
+    false
+}
+
 /// A type with a schema that is known at compile time.
 pub trait Described {
     /// The schema.
@@ -392,6 +421,15 @@ mod tests {
         assert_eq!(rendered!(Vec<Own>), "true");
         assert_eq!(rendered!((u8, Own)), "true");
         assert_eq!(rendered!(Returned<Result<Own, String>>), "true");
+    }
+
+    #[test]
+    fn a_schema_excludes_objects_if_that_is_known() {
+        assert!(Probe::<Option<String>>::SCHEMA.excludes_objects());
+        assert!(Probe::<(HashMap<String, u8>,)>::SCHEMA.excludes_objects());
+        assert!(!Probe::<HashMap<String, u8>>::SCHEMA.excludes_objects());
+        assert!(!Probe::<Option<serde_json::Value>>::SCHEMA.excludes_objects());
+        assert!(!Probe::<Own>::SCHEMA.excludes_objects());
     }
 
     #[test]

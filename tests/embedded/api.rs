@@ -55,8 +55,18 @@ pub(super) fn calls(runtime: &Runtime) {
             dae.install_with(request).await.expect("it is new");
             call_each_way(&dae, name).await;
         }
+        for (name, mode) in [("Near", Mode::InProcess), ("Far", Mode::Subprocess)] {
+            let request = InstallRequest {
+                name: Some(name.to_owned()),
+                file: Artefacts::of_tests().plugin("vectors").into(),
+                mode: Some(mode),
+                ..InstallRequest::default()
+            };
+            dae.install_with(request).await.expect("it is new");
+            call_in_vain(&dae, name).await;
+        }
         let named: Vec<Value> = dae.call("Dae", "list", ()).await.expect("Dae answers");
-        assert_eq!(named.len(), 3, "{named:?}");
+        assert_eq!(named.len(), 5, "{named:?}");
         dae.stop("Here").await.expect("it runs");
         let stopped = dae.call::<u32>("Here", "pid", ()).await;
         assert_eq!(code_of(stopped), "unavailable");
@@ -84,6 +94,20 @@ pub(super) fn one_thread(_: &Runtime) {
         let _: Vec<Value> = dae.call("Dae", "list", ()).await.expect("Dae answers");
         dae.shutdown(GRACE).await;
     });
+}
+
+async fn call_in_vain(dae: &Dae, name: &str) {
+    let data = json!({"key": "a", "n": u64::MAX});
+    let arguments = ("not-found", "no such key", &data);
+    let fault = dae.call::<()>(name, "refuse", arguments).await;
+    let fault = fault.expect_err("it refuses");
+    assert_eq!(
+        (fault.code(), fault.data()),
+        (Some("not-found"), Some(&data))
+    );
+    assert_eq!(fault.to_string(), "no such key (not-found)");
+    let fault = dae.call::<()>(name, "fail", ("no",)).await;
+    assert_eq!(fault.expect_err("it fails").data(), None);
 }
 
 async fn call_each_way(dae: &Dae, name: &str) {

@@ -249,6 +249,7 @@ pub(super) fn rollback(runtime: &Runtime) {
                 name: NAME.to_owned(),
                 to: Some(hashes[usize::from(version == 1)].clone()),
                 fresh: false,
+                strict: None,
             };
             let dae = &scene.dae;
             Box::pin(async move { drop(dae.rollback_with(request).await) })

@@ -16,7 +16,7 @@ fn sample() -> Ecosystem {
 
 /// Runs the command line at a terminal with that many columns. Returns its output, with escape sequences, or `None`
 /// where `script` is not installed.
-fn at_terminal(
+pub(crate) fn at_terminal(
     ecosystem: &Ecosystem,
     columns: u16,
     variables: &[(&str, &str)],

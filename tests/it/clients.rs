@@ -100,6 +100,11 @@ fn telnet_as_a_person_uses_it() {
     for (typed, shown) in [
         ("echo [\"one\"]", "echo [\"one\"]"),
         ("nope", "unknown-command"),
+        ("refuse not-found nothing", "bad-arguments"),
+        (
+            "refuse ['full', 'no room', {free: 0}]",
+            r#""code":"full","message":"no room","data":{"free":0}}]"#,
+        ),
         ("dae", "\"Vectors\""),
     ] {
         writeln!(keyboard.hand, "{typed}").expect("telnet reads");
@@ -146,7 +151,8 @@ fn a_socket_in_python() {
         LIMIT,
     )
     .ok();
-    assert_same_lines(&output.stdout, &["Vectors", "3", "héllo 👾", "boom"]);
+    let expected = ["Vectors", "3", "héllo 👾", "boom", "no such key", "and on"];
+    assert_same_lines(&output.stdout, &expected);
 }
 
 #[test]
@@ -163,6 +169,7 @@ fn an_event_emitter_in_node() {
             "3",
             "héllo 👾",
             "boom",
+            "no such key",
             "tick 0",
             "tick 1",
             "tick 2",

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod closing;
+mod errors;
 mod events;
 mod guests;
 mod ring;

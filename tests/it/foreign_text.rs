@@ -14,8 +14,9 @@ const HARMFUL: &str = "\u{1b}[2J\u{202e}\u{9b}31m";
 /// A width that does not fit in 16 bits (characters).
 const WIDE_CHARS: usize = 70_000;
 
-/// Serves every guest of a port until the test's process ends. `answer` returns the reply to a line by its name.
-fn serve(answer: impl Fn(&str) -> Option<String> + Clone + Send + 'static) -> u16 {
+/// Serves every guest of a port until the test's process ends. `answer` returns the reply to a line by its name and
+/// arguments.
+pub(crate) fn serve(answer: impl Fn(&str, &str) -> Option<String> + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let credential =
@@ -29,13 +30,13 @@ fn serve(answer: impl Fn(&str) -> Option<String> + Clone + Send + 'static) -> u1
     port
 }
 
-fn converse(stream: TcpStream, credential: &str, answer: impl Fn(&str) -> Option<String>) {
+fn converse(stream: TcpStream, credential: &str, answer: impl Fn(&str, &str) -> Option<String>) {
     let mut replies = stream.try_clone().expect("a descriptor");
     for line in BufReader::new(stream).lines().map_while(Result::ok) {
-        let name = line.split(' ').next().unwrap_or_default();
+        let (name, arguments) = line.split_once(' ').unwrap_or((&line, ""));
         let reply = match name {
             "dae" => Some(format!("dae {credential}")),
-            name => answer(name),
+            name => answer(name, arguments),
         };
         let sent = reply.map_or(Ok(()), |reply| writeln!(replies, "{reply}"));
         if sent.is_err() {
@@ -44,7 +45,8 @@ fn converse(stream: TcpStream, credential: &str, answer: impl Fn(&str) -> Option
     }
 }
 
-fn host_beside(port: u16) -> Ecosystem {
+/// Starts a host that has found the daemon `Strange` on that port.
+pub(crate) fn host_beside(port: u16) -> Ecosystem {
     let ecosystem = Ecosystem::start_configured(&scene::only(&[port]));
     assert_eq!(scene::scan(&ecosystem), ["Strange"]);
     ecosystem
@@ -66,7 +68,7 @@ fn assert_harmless(output: &Output) {
 #[test]
 fn nothing_that_a_foreign_daemon_says_drives_the_terminal() {
     let wide = "w".repeat(WIDE_CHARS);
-    let port = serve(move |name| match name {
+    let port = serve(move |name, _| match name {
         "options" => {
             let options = json!([{&wide: 1, (format!("odd{HARMFUL}")): wide}]);
             Some(format!("options {options}"))
@@ -105,7 +107,7 @@ fn nothing_that_a_foreign_daemon_says_drives_the_terminal() {
 
 #[test]
 fn every_command_of_the_client_ends() {
-    let port = serve(|_| None);
+    let port = serve(|_, _| None);
     let ecosystem = host_beside(port);
     let _guest = ecosystem.install("Sample", "sample", &[]);
     for name in ["Strange", "Sample", "Dae"] {
@@ -120,7 +122,8 @@ fn every_command_of_the_client_ends() {
             assert!(output.says(&["no daemon answers"]), "{output:#?}");
         }
     }
-    let arguments = ["call", "Strange", "nothing", "--timeout", "1"];
+    // It answers `help` as little, which is not waited for.
+    let arguments = ["call", "--timeout", "1s", "Strange", "nothing", "1"];
     let output = ecosystem.cli(&arguments).code(1);
     assert!(output.says(&["did not answer within 1 s"]), "{output:#?}");
     assert!(output.says(&["dae-host options Strange"]), "{output:#?}");

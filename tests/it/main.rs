@@ -4,6 +4,7 @@
 //! same time and in any order. See `dae_tests` for the harness.
 
 mod bad_input;
+mod call;
 mod cli;
 mod clients;
 mod compilers;
@@ -44,5 +45,6 @@ mod supervision;
 mod test_host;
 mod tidy;
 mod tokio_plugin;
+mod typed_clients;
 mod values;
 mod vectors;

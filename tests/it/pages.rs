@@ -356,6 +356,28 @@ fn the_survey_of_the_pages_sends_its_replies_in_parts() {
 }
 
 #[test]
+fn the_daemon_of_the_pages_with_codes_answers_as_the_pages_say() {
+    let mut ecosystem = Ecosystem::asleep();
+    let file = outside(&ecosystem, "shelf");
+    ecosystem.wake(&[]);
+    let file = file.to_str().expect("a path in UTF-8");
+    let _ = ecosystem.cli(&["install", "Shelf", file]).ok();
+    let mut guest = ecosystem.guest("Shelf");
+    guest.send("count [\"pot\"]\n");
+    let line = guest.line();
+    let page = page("host/docs/writing-daemons.md");
+    assert!(page.contains(&format!("\n`{line}`.\n")), "{line}");
+    assert_eq!(guest.ask("count_at", &json!(["Shelf", "cup"])), 7);
+    assert_eq!(guest.ask("count_at", &json!(["Shelf", "pot"])), 0);
+    let fault = guest.ask_in_vain("count_at", &json!(["Nobody", "cup"]));
+    let data = fault.data.expect("the cause");
+    assert_eq!(
+        (fault.code.as_str(), &data["cause"]["code"]),
+        ("failed", &json!("unavailable"))
+    );
+}
+
+#[test]
 fn the_settings_of_the_pages_are_taken() {
     let mut ecosystem = Ecosystem::asleep();
     // The first command makes the home, with the modes that it has to have.

@@ -4,6 +4,7 @@
 //! of the fixture `recipe`, with a few bytes changed.
 
 mod answers;
+mod callers;
 mod dev;
 mod dropped;
 mod kept;

@@ -240,3 +240,59 @@ fn a_command_takes_what_its_schema_allows_and_refuses_the_rest() {
         result.unwrap_or_else(|error| panic!("{error}"));
     });
 }
+
+#[test]
+fn arguments_have_names_where_no_object_is_meant() {
+    both(|_, guest| {
+        let named = json!({"word": "b", "letter": "a", "more": ["c", "d"]});
+        assert_eq!(guest.ask("texts", &named), json!(["a", "b", "c", "d"]));
+        guest.send("fractions#5 {single: .5, double: 2}\n");
+        guest.expect("fractions#5 [[2,0.5]]");
+        let wrong = guest.ask_in_vain("fractions", &json!({"single": 1, "doubel": 2}));
+        assert_eq!(wrong.code, "bad-arguments");
+        assert_eq!(
+            wrong.message,
+            "there is no argument doubel; did you mean double?"
+        );
+        // The first argument of these takes an object, so an object is that argument.
+        assert_eq!(guest.ask("add_point", &json!({"x": 1})), 1);
+        let alone = guest.ask_in_vain("add_point", &json!({"point": {"x": 1}}));
+        assert!(alone.message.contains("`x` is missing"), "{alone:?}");
+        let any = guest.ask_in_vain("anything", &json!({"value": 1, "nothing": null}));
+        assert!(any.message.contains("it takes 2 arguments"), "{any:?}");
+    });
+}
+
+/// The plugin `counter` as it was built before manifests had schemas (release, opt-level "z", lto, stripped), for x86-64
+/// Linux with glibc.
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_plugin_built_before_schemas_runs_as_it_did() {
+    const BUILT_BEFORE: &[u8] = include_bytes!("schemas/counter-before-schemas.so");
+    let mut ecosystem = Ecosystem::start();
+    let file = dae_tests::spoil::write(&ecosystem.scratch(), "before.so", BUILT_BEFORE);
+    let file = file.to_str().expect("UTF-8");
+    let described = ecosystem.cli(&["check", file, "--json"]).ok().stdout;
+    let described: Value = serde_json::from_str(&described).expect("JSON");
+    assert_eq!(described["manifest"]["run_time_schemas"], false);
+    for (name, flags) in DAEMONS {
+        let _ = ecosystem
+            .cli(&[&["install", name, file], flags].concat())
+            .ok();
+        let mut guest = ecosystem.guest(name);
+        assert_eq!(guest.ask("increment", &json!([5])), 5);
+        let increment = schema_of(&mut guest, "increment");
+        assert_eq!(increment["arguments"][0]["schema"], true, "it is not known");
+        assert_eq!(increment["result"], true);
+        // The running host takes a file with schemas in its place, and the state goes along.
+        let newer = ecosystem.plugin("counter");
+        let newer = newer.to_str().expect("UTF-8");
+        let _ = ecosystem.cli(&["install", name, newer, "--replace"]).ok();
+        assert_eq!(guest.ask("increment", &json!([1])), 6);
+        assert_eq!(
+            schema_of(&mut guest, "increment")["result"]["type"],
+            "integer"
+        );
+    }
+    ecosystem.stop();
+}

@@ -19,6 +19,10 @@ fn script() -> Vec<(&'static str, Value)> {
         ("nothing", json!([1])),
         ("fail", json!(["no"])),
         ("fail", json!([""])),
+        ("refuse", json!(["not-found", "no", {"key": 1, "n": 0.5}])),
+        ("refuse", json!(["full", ""])),
+        ("refuse", json!(["crashed", "no", [u64::MAX]])),
+        ("refuse", json!(["a b", "no"])),
         ("slow", json!([0])),
         ("slow", json!([-1])),
         ("ready", json!([[]])),
@@ -36,12 +40,12 @@ fn script() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// A reply, or an error's code and text.
-type Replied = Result<Value, (String, String)>;
+/// A reply, or an error's code, text and data.
+type Replied = Result<Value, (String, String, Option<Value>)>;
 
 fn real(guest: &mut Guest, name: &str, arguments: &Value) -> Replied {
     let reply = guest.try_ask(name, arguments);
-    reply.map_err(|fault| (fault.code, fault.message))
+    reply.map_err(|fault| (fault.code, fault.message, fault.data))
 }
 
 fn tested(guest: &TestGuest, name: &str, arguments: &Value) -> Replied {
@@ -52,7 +56,7 @@ fn tested(guest: &TestGuest, name: &str, arguments: &Value) -> Replied {
         let text = error.to_string();
         let text = text.strip_suffix(&origin).unwrap_or(&text);
         // This file includes the daemon's source by a path of its own.
-        (code, text.replace("it/../", ""))
+        (code, text.replace("it/../", ""), error.data().cloned())
     })
 }
 

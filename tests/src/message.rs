@@ -20,10 +20,12 @@ pub struct Message {
 pub struct Fault {
     /// The command that failed.
     pub command: String,
-    /// The error code, from the protocol's list.
+    /// The error code: one from the protocol's list, or the daemon's own.
     pub code: String,
     /// The message for people.
     pub message: String,
+    /// The data for programs, if there are any.
+    pub data: Option<Value>,
 }
 
 impl Message {
@@ -106,6 +108,7 @@ impl Fault {
             command: text("command"),
             code: text("code"),
             message: text("message"),
+            data: value.get("data").cloned(),
         }
     }
 }

@@ -18,9 +18,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use dae_plugin_api::{exact, misfit};
 use serde::Serialize;
 use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Session;
+use super::caller_check::CallerCheck;
 use super::client::Client;
 use super::exit::{self, Fault};
 use super::interrupted;
@@ -30,8 +31,8 @@ use dae_store::home::{HomeBusy, HomeLock};
 use dae_store::json5_text;
 use dae_store::registry;
 use dae_store::report::{
-    Changed, InstallRequest, Installed, Mode, RollbackRequest, UninstallRequest, Uninstalled,
-    Version,
+    Changed, InstallRequest, Installed, Mode, ReloadRequest, RollbackRequest, UninstallRequest,
+    Uninstalled, Version,
 };
 use dae_store::text_file;
 
@@ -77,6 +78,8 @@ pub(super) struct InstallArgs {
     /// Replace the daemon of that name; if the new code doesn't start, the old code runs on
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    caller_check: CallerCheck,
 }
 
 /// The arguments of `uninstall`.
@@ -192,6 +195,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         state,
         force,
         replace,
+        caller_check,
     } = args;
     let (name, file) = name_and_file(name_or_file, file)?;
     let file =
@@ -212,6 +216,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         state,
         force,
         drop_in: false,
+        strict: caller_check.strict,
     })
 }
 
@@ -370,11 +375,17 @@ pub(super) struct ReloadArgs {
     /// Start without the state of the running generation
     #[arg(long)]
     fresh: bool,
+    #[command(flatten)]
+    caller_check: CallerCheck,
 }
 
 /// `reload`: replaces the daemon's code with its file as it is now.
 pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
-    let request = json!({"name": args.name, "fresh": args.fresh});
+    let request = ReloadRequest {
+        name: args.name.clone(),
+        fresh: args.fresh,
+        strict: args.caller_check.strict,
+    };
     let installed: Installed = interrupted::client(session)?.ask("reload", &[request])?;
     session
         .out
@@ -397,6 +408,8 @@ pub(super) struct RollbackArgs {
     /// Start without the state of the running generation
     #[arg(long)]
     fresh: bool,
+    #[command(flatten)]
+    caller_check: CallerCheck,
 }
 
 /// `rollback`: replaces the daemon's code with the previous or a chosen version.
@@ -406,6 +419,7 @@ pub(super) fn rollback(session: &Session, args: RollbackArgs) -> Result<()> {
         list,
         to,
         fresh,
+        caller_check,
     } = args;
     let mut client = interrupted::client(session)?;
     if list {
@@ -416,7 +430,13 @@ pub(super) fn rollback(session: &Session, args: RollbackArgs) -> Result<()> {
         };
     }
     let stored = session.command_line(&format!("rollback {name} --list"));
-    let request = RollbackRequest { name, to, fresh };
+    let strict = caller_check.strict;
+    let request = RollbackRequest {
+        name,
+        to,
+        fresh,
+        strict,
+    };
     let installed = client.ask("rollback", &[&request]);
     let installed: Installed = installed
         .map_err(|error| exit::advised(error, &format!("`{stored}` shows the stored versions")))?;
@@ -505,6 +525,7 @@ fn each<T: Serialize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_config_is_a_json_object() {

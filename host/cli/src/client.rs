@@ -8,7 +8,7 @@
 //! pipelining, reconnecting.
 //!
 //! Errors: [`Fault::NoHost`] if no process holds the home, [`Fault::NotListening`] if its holder can't be reached,
-//! [`Fault::Refused`] for an `error` line, and a text for every breach of the protocol and every loss of the
+//! [`Fault::Refused`] for an `error` line of a host, [`Fault::Answered`] for one of a daemon, and a text for every breach of the protocol and every loss of the
 //! connection.
 
 mod connect;
@@ -38,6 +38,9 @@ const READ_BYTES: usize = 16 << 10;
 
 /// The tag of every control call. One is enough, since one call is under way at a time.
 const CONTROL_TAG: &str = "cli";
+
+/// The command that every daemon answers. Replies come in the order of the commands, so its own follows all before it.
+const FENCE: &str = "dae";
 
 /// A connection with one call at a time.
 #[derive(Debug)]
@@ -70,6 +73,13 @@ fn is_over_time(error: &io::Error) -> bool {
     )
 }
 
+/// The end of a wait for a reply, and the receiver of what comes before it.
+struct Until<'w> {
+    /// A command whose reply shows that there will be none to the call before it.
+    fence: Option<&'w str>,
+    take: TakePart<'w>,
+}
+
 impl<S: Stream> Client<S> {
     fn over(stream: S, tag: Option<&'static str>, peer: String) -> Self {
         let inbox = Inbox::connecting(REPLY_BYTES_MAX);
@@ -90,12 +100,33 @@ impl<S: Stream> Client<S> {
     pub(super) fn call(&mut self, name: &str, arguments: &impl Serialize) -> Result<Box<RawValue>> {
         let mut line = Vec::new();
         self.write_call(&mut line, name, arguments)?;
-        one(self.send_and_wait(name, &line, &mut |_| Ok(()))?)
+        let take = &mut |_| Ok(());
+        // Without a fence only a reply ends the exchange well.
+        let reply = self.exchange(name, &line, Until { fence: None, take })?;
+        one(reply.unwrap_or_default())
     }
 
     fn write_call(&self, line: &mut Vec<u8>, name: &str, arguments: &impl Serialize) -> Result<()> {
         write_message(line, name, self.tag, &serde_json::to_vec(arguments)?);
         Ok(())
+    }
+
+    /// Does the same as [`Client::call`] for a daemon that may not answer an unknown command. Sends `dae` behind the
+    /// command, which every daemon answers, and in order. Returns `None` if the answer to `dae` comes first.
+    pub(super) fn call_or_silence(
+        &mut self,
+        name: &str,
+        arguments: &impl Serialize,
+    ) -> Result<Option<Box<RawValue>>> {
+        let mut lines = Vec::new();
+        self.write_call(&mut lines, name, arguments)?;
+        lines.extend_from_slice(FENCE.as_bytes());
+        lines.push(b'\n');
+        let until = Until {
+            fence: Some(FENCE),
+            take: &mut |_| Ok(()),
+        };
+        self.exchange(name, &lines, until)?.map(one).transpose()
     }
 
     /// Begins the wait for an answer.
@@ -106,22 +137,26 @@ impl<S: Stream> Client<S> {
             .and_then(|limit| Instant::now().checked_add(limit));
     }
 
-    /// Sends a command's line, and waits for its reply.
-    fn send_and_wait(&mut self, name: &str, line: &[u8], take: TakePart<'_>) -> Result<Arguments> {
+    /// Sends lines, and waits for the reply to the command `name`. Returns `None` if one to the fence comes first.
+    fn exchange(
+        &mut self,
+        name: &str,
+        lines: &[u8],
+        until: Until<'_>,
+    ) -> Result<Option<Arguments>> {
         self.wait_anew();
         // A peer that refuses the call may have closed already. Its last message then says more than the write error.
-        let sent = self.send(line);
+        let sent = self.send(lines);
         if let Err(error) = &sent
             && is_over_time(error)
         {
             return Err(self.no_answer());
         }
-        let reply = self.reply(name, take);
+        let reply = self.reply(name, until);
         match sent {
             Ok(()) => reply,
             Err(error) => {
-                let unsent = || format!("cannot send {name} to {}: {error}", self.peer);
-                reply.with_context(unsent)
+                reply.with_context(|| format!("cannot send {name} to {}: {error}", self.peer))
             }
         }
     }
@@ -152,13 +187,16 @@ impl<S: Stream> Client<S> {
         Ok(None)
     }
 
-    fn reply(&mut self, name: &str, take: TakePart<'_>) -> Result<Arguments> {
+    fn reply(&mut self, name: &str, until: Until<'_>) -> Result<Option<Arguments>> {
+        let Until { fence, take } = until;
         while let Some(line) = self.line()? {
             let ours = line.tag.as_deref() == self.tag;
             if line.name == "error" {
                 self.refusal(name, ours, &line)?;
             } else if line.name == name && ours && !line.asks_us() {
-                return array(&line.arguments);
+                return array(&line.arguments).map(Some);
+            } else if fence == Some(&line.name) && !line.asks_us() {
+                return Ok(None);
             } else if line.asks_us() {
                 self.answer(&line)?;
             } else {
@@ -186,7 +224,7 @@ impl<S: Stream> Client<S> {
         let refusal: Refusal = serde_json::from_str(text)
             .with_context(|| format!("{} sent an error that cannot be read: {text}", self.peer))?;
         if ours && refusal.command == name {
-            return Err(self.fault(refusal).into());
+            return Err(self.fault(refusal, text).into());
         }
         self.parting = Some(format!("{} ({})", refusal.text(), refusal.code));
         Ok(())
@@ -197,19 +235,23 @@ impl<S: Stream> Client<S> {
         self.tag == Some(CONTROL_TAG)
     }
 
-    /// On the control socket the message is complete; a daemon's message needs its name and the code beside it.
-    fn fault(&self, refusal: Refusal) -> Fault {
+    /// On the control socket the message is complete; a daemon's message needs its name and the code beside it. `error` is
+    /// the refusal as JSON.
+    fn fault(&self, refusal: Refusal, error: &str) -> Fault {
         let text = refusal.text();
-        let message = match self.is_host() {
-            true => text.to_owned(),
-            false => format!(
-                "{} {}: {text} ({})",
-                self.peer, refusal.command, refusal.code
-            ),
-        };
-        Fault::Refused {
-            code: refusal.code,
-            message,
+        match self.is_host() {
+            true => Fault::Refused {
+                message: text.to_owned(),
+                code: refusal.code,
+            },
+            false => Fault::Answered {
+                message: format!(
+                    "{} {}: {text} ({})",
+                    self.peer, refusal.command, refusal.code
+                ),
+                error: error.to_owned(),
+                is_printed: false,
+            },
         }
     }
 
@@ -388,11 +430,16 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_our_call_keeps_its_code() {
-        let says = "error [{\"command\":\"add\",\"code\":\"bad-arguments\",\"message\":\"two are wanted\"}]\n";
-        let error = called(None, says).expect_err("it was refused");
+    fn a_refusal_of_our_call_keeps_its_code_and_its_data() {
+        let refusal =
+            r#"{"command":"add","code":"bad-arguments","message":"two are wanted","data":[1e2]}"#;
+        let hosts = called(Some("cli"), &format!("error#cli [{refusal}]\n"));
         assert!(
-            matches!(error.downcast_ref(), Some(Fault::Refused { code, .. }) if code == "bad-arguments")
+            matches!(hosts.unwrap_err().downcast_ref(), Some(Fault::Refused { code, .. }) if code == "bad-arguments")
+        );
+        let error = called(None, &format!("error [{refusal}]\n")).expect_err("it was refused");
+        assert!(
+            matches!(error.downcast_ref(), Some(Fault::Answered { error, .. }) if error == refusal)
         );
         assert_eq!(
             error.to_string(),
@@ -429,6 +476,26 @@ mod tests {
         let error = client.call("nothing", &[0]).expect_err("it never answers");
         let text = error.to_string();
         assert!(text.contains("`dae-host options Sample`"), "{text}");
+    }
+
+    #[test]
+    fn a_daemon_that_passes_over_a_command_is_not_waited_for() {
+        for (says, expected) in [
+            ("help [1]\ndae [{}]\n", Some("1")),
+            ("tick [1]\ndae\nhelp []\n", Some("null")),
+            ("dae [{}]\n", None),
+            ("tick [1]\ndae [{}]\nhelp [1]\n", None),
+        ] {
+            let mut client = client(None, says);
+            let answer = client.call_or_silence("help", &["add"]).expect(says);
+            assert_eq!(answer.as_deref().map(RawValue::get), expected, "{says}");
+            let heard = String::from_utf8(client.stream.heard).expect("UTF-8");
+            assert!(heard.starts_with("help [\"add\"]\ndae\n"), "{heard}");
+        }
+        let refusal =
+            "error [{\"command\":\"help\",\"code\":\"unknown-command\",\"message\":\"no\"}]\n";
+        let refused = client(None, refusal).call_or_silence("help", &[0]);
+        assert!(refused.is_err(), "{refused:?}");
     }
 
     #[test]

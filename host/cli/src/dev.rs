@@ -74,6 +74,9 @@ pub(super) struct Args {
     /// Run the daemons in the host's own process instead of subprocesses
     #[arg(long)]
     embed: bool,
+    /// Refuse a save that breaks a caller of the code that runs
+    #[arg(long)]
+    strict: bool,
 }
 
 impl Args {
@@ -126,11 +129,17 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
     for watched in &mut crates {
         files.extend(watched.build()?);
     }
-    host(&Arc::new(session), args.mode(), crates, &files)
+    host(&Arc::new(session), args, crates, &files)
 }
 
 /// Runs the host with the daemons of the files, and builds the crates at every change.
-fn host(session: &Arc<Session>, mode: Mode, crates: Vec<Watched>, files: &[PathBuf]) -> Result<()> {
+fn host(
+    session: &Arc<Session>,
+    args: &Args,
+    crates: Vec<Watched>,
+    files: &[PathBuf],
+) -> Result<()> {
+    let mode = args.mode();
     let present = replace_present(&session.home, files, mode)?;
     let console = Console::Human {
         ansi: show::stderr_ansi(),
@@ -148,14 +157,7 @@ fn host(session: &Arc<Session>, mode: Mode, crates: Vec<Watched>, files: &[PathB
     let result = run::host(session, hosting, async |dae: &Dae| {
         let absent = install_all(session, dae, mode, (files, &present)).await?;
         for watched in crates {
-            let successor = Successor {
-                session: Arc::clone(session),
-                dae: dae.clone(),
-                runtime: Handle::current(),
-                mode,
-                absent: absent.clone(),
-                has_failed: false,
-            };
+            let successor = Successor::new(session, dae, (args, &absent));
             watched.rebuild_on_change(successor)?;
         }
         let list = session.command_line("list");
@@ -262,6 +264,8 @@ struct Successor {
     dae: Dae,
     runtime: Handle,
     mode: Mode,
+    /// Whether to refuse what breaks a caller; absent to leave it to the settings.
+    strict: Option<bool>,
     /// The files whose daemons could not be installed at the start.
     absent: HashSet<PathBuf>,
     /// True while the messages of a build that failed stand on the screen.
@@ -269,6 +273,25 @@ struct Successor {
 }
 
 impl Successor {
+    fn new(session: &Arc<Session>, dae: &Dae, (args, absent): (&Args, &HashSet<PathBuf>)) -> Self {
+        Successor {
+            session: Arc::clone(session),
+            dae: dae.clone(),
+            runtime: Handle::current(),
+            mode: args.mode(),
+            strict: args.strict.then_some(true),
+            absent: absent.clone(),
+            has_failed: false,
+        }
+    }
+
+    fn request(&self, file: &Path) -> InstallRequest {
+        InstallRequest {
+            strict: self.strict,
+            ..request(file, self.mode)
+        }
+    }
+
     fn take(&mut self, cause: &Cause, built: Result<Built>) {
         let built = match built {
             Ok(built) => built,
@@ -285,7 +308,7 @@ impl Successor {
         }
         for file in &built.files {
             let began = Instant::now();
-            let installed = self.dae.install_with(request(file, self.mode));
+            let installed = self.dae.install_with(self.request(file));
             match self.runtime.block_on(installed) {
                 Ok(_) if self.absent.remove(file) => {
                     if let Err(error) = announce(&self.session, &self.dae, file) {

@@ -56,12 +56,22 @@ pub(super) enum Code {
 pub(super) enum Fault {
     /// Wrong usage that clap can't detect.
     Usage(String),
-    /// A refusal by a host or daemon, with a code of the protocol or of the control socket.
+    /// A refusal by a host, with a code of the protocol or of the control socket.
     Refused {
         /// The code as it was received.
         code: String,
         /// The message for a person.
         message: String,
+    },
+    /// The error that a daemon has answered. Its code may be any word of the daemon's author, so it has no exit code of its
+    /// own and no hint: `not-running` of a daemon isn't that of a host.
+    Answered {
+        /// The message for a person.
+        message: String,
+        /// The error as it was received, a JSON object.
+        error: String,
+        /// True if the error is printed behind the message.
+        is_printed: bool,
     },
     /// Nothing listens on the home's control socket.
     NoHost {
@@ -88,7 +98,9 @@ impl fmt::Display for Fault {
         match self {
             Fault::Usage(text) => f.write_str(text),
             // A peer's message is shown on one line, whatever it contains.
-            Fault::Refused { message, .. } => f.write_str(&printable::one_line(message)),
+            Fault::Refused { message, .. } | Fault::Answered { message, .. } => {
+                f.write_str(&printable::one_line(message))
+            }
             Fault::NoHost { home, start } => {
                 let home = home.display();
                 write!(
@@ -138,6 +150,7 @@ impl Fault {
         match self {
             Fault::Usage(_) => Code::Usage,
             Fault::Refused { code, .. } => code_of_refusal(code),
+            Fault::Answered { .. } => Code::Failed,
             Fault::NoHost { .. } => Code::NoHost,
             Fault::NotListening { .. } => Code::HomeHeld,
             Fault::Reported(code) => *code,
@@ -205,6 +218,32 @@ pub(super) fn advised(error: anyhow::Error, advice: &str) -> anyhow::Error {
     }
 }
 
+/// Has a daemon's error printed behind its message, for programs.
+pub(super) fn documented(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast() {
+        Ok(Fault::Answered { message, error, .. }) => Fault::Answered {
+            message,
+            error,
+            is_printed: true,
+        }
+        .into(),
+        Ok(fault) => fault.into(),
+        Err(error) => error,
+    }
+}
+
+/// Returns the JSON that is printed behind the message, as a line of its own.
+fn document(error: &anyhow::Error) -> String {
+    match error.downcast_ref() {
+        Some(Fault::Answered {
+            error,
+            is_printed: true,
+            ..
+        }) => format!("{}\n", printable::json(error)),
+        _ => String::new(),
+    }
+}
+
 /// Prints the error on standard error, and returns the exit code.
 pub(super) fn report(error: &anyhow::Error) -> Code {
     let quiet = matches!(
@@ -216,7 +255,8 @@ pub(super) fn report(error: &anyhow::Error) -> Code {
         // If standard error is closed, nobody reads the message.
         let hint = hint(error).map_or_else(String::new, |hint| format!(" ({hint})"));
         let text = format!("{error:#}{hint}");
-        let _ = writeln!(std::io::stderr(), "dae-host: {}", printable::message(&text));
+        let (text, document) = (printable::message(&text), document(error));
+        let _ = write!(std::io::stderr(), "dae-host: {text}\n{document}");
     }
     code(error)
 }
@@ -239,6 +279,26 @@ mod tests {
     fn refused(code: &str) -> anyhow::Error {
         let (code, message) = (code.to_owned(), "no".to_owned());
         anyhow::Error::new(Fault::Refused { code, message })
+    }
+
+    #[test]
+    fn a_daemons_code_is_not_taken_for_one_of_the_host() {
+        for code in ["not-running", "unknown-daemon", "name-taken"] {
+            let answered = anyhow::Error::new(Fault::Answered {
+                message: "no".to_owned(),
+                error: format!("{{\"code\":\"{code}\"}}"),
+                is_printed: false,
+            });
+            assert_eq!(
+                (self::code(&answered), hint(&answered)),
+                (Code::Failed, None)
+            );
+            assert_eq!(document(&answered), "");
+            let documented = documented(answered);
+            assert_eq!(document(&documented), format!("{{\"code\":\"{code}\"}}\n"));
+            assert_eq!(documented.to_string(), "no");
+        }
+        assert_eq!(document(&documented(refused("failed"))), "");
     }
 
     #[test]

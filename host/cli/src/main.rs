@@ -4,14 +4,18 @@
 //! none. Every other command that needs a host talks to a running one over its control socket (see `client`) and ends.
 //! `install` and `uninstall` also work without a host, on the store itself, under the home's lock.
 //!
-//! Each group of commands has one file: `run`, `new`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and
+//! Each group of commands has one file: `run`, `new`, `dev`, `change`, `query`, `call`, `logs`. They share a [`Session`] and
 //! nothing else. All of them print through `show` and end through `exit`.
 
+mod call;
+mod caller_check;
 mod change;
 mod check;
 mod client;
+mod client_trait;
 mod dev;
 mod exit;
+mod guest;
 mod history;
 mod incoming;
 mod init;
@@ -22,8 +26,10 @@ mod offline;
 mod query;
 mod run;
 mod show;
+mod signatures;
 mod source;
 mod table;
+mod time_span;
 mod words;
 
 use std::path::PathBuf;
@@ -60,7 +66,7 @@ struct Global {
     /// Print no confirmations and no hints
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// Log more of the host's own events (`run`, `dev`); twice for all of them
+    /// Log more of the host's own events (`run`, `dev`), twice for all of them; show types (`options`)
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -100,10 +106,12 @@ enum Command {
     Scan,
     /// Show one daemon in full
     Status(query::Name),
-    /// Show a daemon's commands, each with the number of its arguments
+    /// Show a daemon's commands; with -v also their time limits and the types of their arguments and results
     Options(query::Name),
     /// Run a daemon's command and print its result as JSON on one line
-    Call(query::CallArgs),
+    Call(call::CallArgs),
+    /// Write the source of a client with types: the daemon's commands as a Rust trait
+    Client(client_trait::ClientArgs),
     /// Show the daemons' log
     Logs(logs::Args),
     /// Inspect a plugin's file without running any of it
@@ -198,7 +206,8 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Scan => query::scan(&session),
         Command::Status(name) => query::status(&session, &name),
         Command::Options(name) => query::options(&session, &name),
-        Command::Call(args) => query::call(&session, &args),
+        Command::Call(args) => call::call(&session, &args),
+        Command::Client(args) => client_trait::client(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
         Command::Check(args) => check::check(&session, &args),
     }
@@ -222,7 +231,7 @@ mod tests {
 
     #[test]
     fn usage_is_checked_before_anything_is_done() {
-        let wrong: [&[&str]; 7] = [
+        let wrong: [&[&str]; 8] = [
             &[],
             &["uninstall"],
             &["start"],
@@ -230,6 +239,7 @@ mod tests {
             &["install", "Sample", "f.so", "--port", "70000"],
             &["call", "Sample"],
             &["dev"],
+            &["reload", "Sample", "--strict=maybe"],
         ];
         for words in wrong {
             let words = std::iter::once(&"dae-host").chain(words);

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use jiff::Timestamp;
 
 use super::exit::Fault;
@@ -36,11 +36,17 @@ pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Instal
         config: &config,
         registry: &registry,
     };
-    let prepared = ecosystem.prepare(&name, &request, &artefact);
+    let prepared = ecosystem.prepare(&name, &request, (&store, &artefact));
     // A refusal leaves nothing in the store.
-    let (plan, set_aside) = prepared.inspect_err(|_| drop(store.sweep(&registry.hashes())))?;
+    let prepared = prepared.inspect_err(|_| drop(store.sweep(&registry.hashes())))?;
+    let Prepared {
+        plan,
+        set_aside,
+        changes,
+    } = prepared;
     store.settle(&artefact)?;
     let installed = Installed {
+        changes,
         set_aside: set_aside.filter(|_| registry.daemons.contains_key(&plan.name)),
         earlier_state: match plan.ignores_earlier_state() {
             true => Archive::of(home).last_state_time(&plan.name),
@@ -54,6 +60,14 @@ pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Instal
     Ok(installed)
 }
 
+/// A planned install, whose state is prepared.
+struct Prepared {
+    plan: InstallPlan,
+    /// The id of the state that was set aside.
+    set_aside: Option<String>,
+    changes: CommandChanges,
+}
+
 /// An ecosystem without a host.
 struct Ecosystem<'a> {
     home: &'a Home,
@@ -62,13 +76,13 @@ struct Ecosystem<'a> {
 }
 
 impl Ecosystem<'_> {
-    /// Plans an install, and prepares its state. Returns the id of the state that was set aside.
+    /// Plans an install, and prepares its state.
     fn prepare(
         &self,
         name: &str,
         request: &InstallRequest,
-        artefact: &Artefact,
-    ) -> Result<(InstallPlan, Option<String>)> {
+        (store, artefact): (&PluginStore, &Artefact),
+    ) -> Result<Prepared> {
         let departed = Archive::of(self.home).last_uninstall(name);
         let before = InstallBasis {
             home: self.home,
@@ -81,9 +95,27 @@ impl Ecosystem<'_> {
             is_there: true,
         };
         let mut plan = install_plan::plan_install(before, request, self.config, file)?;
+        let changes = self.changes(name, (store, artefact));
+        manifest::check_strict(&changes, request.strict, &plan.settings)
+            .map_err(|reason| anyhow!("refused {name}: {reason}"))?;
         let set_aside = set_state(self.home, &plan, departed)?;
         plan.note_set_aside(set_aside.clone());
-        Ok((plan, set_aside))
+        Ok(Prepared {
+            plan,
+            set_aside,
+            changes,
+        })
+    }
+
+    /// Returns the changes for callers. Schemas that only the code knows are compared as far as they are in the store. A
+    /// stored file that can't be read is none that callers could rely on.
+    fn changes(&self, name: &str, (store, artefact): (&PluginStore, &Artefact)) -> CommandChanges {
+        let registered = self.registry.daemons.get(name);
+        let before = registered.filter(|entry| entry.hash != artefact.hash);
+        let before = before.and_then(|entry| store.find(&entry.hash).ok());
+        before.map_or_else(CommandChanges::default, |before| {
+            manifest::changes(&before.manifest, &artefact.manifest)
+        })
     }
 }
 

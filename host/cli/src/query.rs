@@ -1,52 +1,26 @@
-//! Commands that change nothing: `list`, `scan`, `status`, `options`, `call`.
+//! Commands that change nothing: `list`, `scan`, `status`, `options`.
 //!
-//! `list`, `scan` and `status` ask the host on its control socket. `options` and `call` ask it only for the daemon's
-//! address, and then call the daemon itself, as any other guest would.
-//!
-//! The result of a command is always printed as JSON on one line, at a terminal too. A string in quotes can't be
-//! mistaken for a number, and a script gets the same output as a person. A reply in parts is printed item by item.
+//! `list`, `scan` and `status` ask the host on its control socket. `options` asks it only for the daemon's address, and
+//! then calls the daemon itself, as any other guest would.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
-use anyhow::Result;
-use dae_common_tcp::{NAME_BYTES_MAX, is_name};
+use anyhow::{Result, bail};
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::Session;
-use super::client::{Client, ReplyPart};
-use super::exit::Fault;
+use super::client::Client;
+use super::guest::{DaemonAddress, address};
+use super::signatures;
 use super::words;
 use dae_store::printable::one_line;
 use dae_store::report::{LoadedLibraries, Refused, Retired, Scan, Status};
-use dae_store::text_file;
 
 /// The argument of `status` and `options`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Name {
     /// The daemon's name
     pub(super) name: String,
-}
-
-/// The arguments of `call`.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "The result is printed as JSON on one line, a string in its quotes, `null` for no result. A reply in parts is \
-        printed one item a line, as the items come; reports of progress go to standard error, if it is a terminal."
-)]
-pub(super) struct CallArgs {
-    /// The daemon's name
-    name: String,
-    /// The command's name
-    command: String,
-    /// The arguments as JSON; anything else is a string. After `--` they may begin with a dash
-    #[arg(value_name = "ARG", allow_negative_numbers = true)]
-    arguments: Vec<String>,
-    /// The longest wait for the result [default: as long as the daemon's host lets a command run]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    timeout: Option<u64>,
 }
 
 /// `list`: shows all daemons, Dae first.
@@ -232,9 +206,19 @@ fn loaded(libraries: LoadedLibraries) -> String {
     format!("{loaded} of at most {max}, {}", words::mebibytes(bytes))
 }
 
-/// `options`: shows a daemon's commands and the number of arguments of each.
+/// `options`: shows a daemon's commands: at a terminal their signatures, with `--verbose` their schemas too.
 pub(super) fn options(session: &Session, name: &Name) -> Result<()> {
-    let answer = daemon(session, &name.name)?.call("options", &json!([]))?;
+    let daemon = DaemonAddress::find(session, &name.name)?;
+    if session.verbose > 0 {
+        return options_in_full(session, &daemon);
+    }
+    if let Some(width) = session.out.table_width() {
+        let help = daemon.help(&mut daemon.connect()?, &[])?;
+        if let Some(commands) = help.and_then(|help| signatures::commands(&help)) {
+            return session.out.line(&signatures::table(&commands, width));
+        }
+    }
+    let answer = daemon.connect()?.call("options", &json!([]))?;
     if session.out.json {
         return session.out.document(&answer);
     }
@@ -250,157 +234,18 @@ pub(super) fn options(session: &Session, name: &Name) -> Result<()> {
     session.out.line(&words::aligned(&rows))
 }
 
-/// `call`: runs one command of a daemon and prints its result.
-pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
-    check_command(&args.command)?;
-    check_answered(&args.command, !args.arguments.is_empty())?;
-    let arguments: Vec<_> = args.arguments.iter().map(|text| argument(text)).collect();
-    let mut daemon = daemon(session, &args.name)?;
-    if let Some(seconds) = args.timeout {
-        daemon.wait_at_most(Duration::from_secs(seconds));
-    }
-    if daemon.is_foreign() {
-        // It may not know of tags, which parts need.
-        let result = daemon.call(&args.command, &arguments)?;
-        return session.out.document(&result);
-    }
-    let show = &mut |part: ReplyPart| match part.progress {
-        true => {
-            session.out.progress(&part.item);
-            Ok(())
-        }
-        false => session.out.document(&part.item),
+/// Shows the answer to `help`, where the schemas are.
+fn options_in_full(session: &Session, daemon: &DaemonAddress) -> Result<()> {
+    let help = daemon.help(&mut daemon.connect()?, &[])?;
+    let described = help.and_then(|help| Some((signatures::commands(&help)?, help)));
+    let Some((commands, help)) = described else {
+        let name = &daemon.name;
+        let plain = session.command_line(&format!("options {name}"));
+        bail!("{name} doesn't describe its commands; `{plain}` lists their names");
     };
-    match daemon.call_in_parts(&args.command, &arguments, show)? {
-        Some(result) => session.out.document(&result),
-        // The items were the result.
-        None => Ok(()),
+    if session.out.json {
+        return session.out.document(&help);
     }
-}
-
-/// Connects to the daemon `name` as a guest.
-fn daemon(session: &Session, name: &str) -> Result<Client<std::net::TcpStream>> {
-    // By its port and not by its credential: a daemon that is being restarted has no credential, but its port is open,
-    // and a command waits there for the next instance.
-    let status: Status = Client::control(session)?.ask("status", &[name])?;
-    match status.port {
-        _ if status.state == "impostor" => Err(Fault::Refused {
-            code: "impostor".to_owned(),
-            message: format!("{name} is an impostor: {}", status.reason),
-        }
-        .into()),
-        Some(port) if status.foreign => Client::foreign(name, address(&status, port)),
-        Some(port) => {
-            let answer_max = status.answer_ms.map(Duration::from_millis);
-            Client::daemon(name, address(&status, port), answer_max)
-        }
-        None => Err(not_running(session, &status).into()),
-    }
-}
-
-fn address(status: &Status, port: u16) -> SocketAddr {
-    let ip = status.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-    SocketAddr::new(ip, port)
-}
-
-fn not_running(session: &Session, status: &Status) -> Fault {
-    let Status {
-        name,
-        state,
-        reason,
-        ..
-    } = status;
-    let why = match reason.is_empty() {
-        true => String::new(),
-        false => format!(" ({reason})"),
-    };
-    let start = session.command_line(&format!("start {name}"));
-    Fault::Refused {
-        code: "not-running".to_owned(),
-        message: format!("{name} is {state}{why}; `{start}` starts it"),
-    }
-}
-
-/// Refuses a name with characters that end it early: the line would then hold another command.
-fn check_command(command: &str) -> Result<(), Fault> {
-    if is_name(command) {
-        return Ok(());
-    }
-    Err(Fault::Usage(format!(
-        "a command's name has 1 to {NAME_BYTES_MAX} bytes, without blanks and `#`; got {command:?}"
-    )))
-}
-
-/// Refuses commands that the protocol leaves unanswered, so that two daemons don't answer each other forever.
-fn check_answered(command: &str, has_arguments: bool) -> Result<(), Fault> {
-    let advice = match command {
-        "dae" | "options" if has_arguments => "send it without arguments",
-        "error" => "it is what a failed command is answered with",
-        _ => return Ok(()),
-    };
-    let what = if has_arguments { " with arguments" } else { "" };
-    Err(Fault::Usage(format!(
-        "no daemon answers {command}{what}; {advice}"
-    )))
-}
-
-/// Returns JSON as it was written, down to the digits of a number; any other text becomes a string.
-fn argument(text: &str) -> Box<RawValue> {
-    let as_json = serde_json::from_str(text_file::without_mark(text));
-    as_json
-        .unwrap_or_else(|_| serde_json::value::to_raw_value(text).expect("a string is always JSON"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_json_is_a_string() {
-        let cases = [
-            ("Ada", r#""Ada""#),
-            (r#""Ada""#, r#""Ada""#),
-            ("1", "1"),
-            ("-1.50", "-1.50"),
-            ("18446744073709551616", "18446744073709551616"),
-            ("true", "true"),
-            ("null", "null"),
-            ("[1, 2]", "[1, 2]"),
-            (r#"{"b": 1, "a": 2}"#, r#"{"b": 1, "a": 2}"#),
-            ("{x: 1}", r#""{x: 1}""#),
-            ("01", r#""01""#),
-            ("", r#""""#),
-            ("two words\n", r#""two words\n""#),
-            (r#"a "quote""#, r#""a \"quote\"""#),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(argument(text).get(), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn what_no_daemon_answers_is_not_sent() {
-        for (command, has_arguments, is_sent) in [
-            ("dae", false, true),
-            ("dae", true, false),
-            ("options", false, true),
-            ("options", true, false),
-            ("error", false, false),
-            ("error", true, false),
-            ("help", true, true),
-        ] {
-            let checked = check_answered(command, has_arguments);
-            assert_eq!(checked.is_ok(), is_sent, "{command} {has_arguments}");
-        }
-    }
-
-    #[test]
-    fn a_command_cannot_smuggle_in_another_line() {
-        for wrong in ["", "a b", "a\nb", "a#b", "a\u{7f}", &"x".repeat(129)] {
-            assert!(check_command(wrong).is_err(), "{wrong:?}");
-        }
-        for right in ["greet", "größe", "a.b-c_d", &"x".repeat(128)] {
-            assert!(check_command(right).is_ok(), "{right:?}");
-        }
-    }
+    let blocks: Vec<String> = commands.values().map(signatures::details).collect();
+    session.out.line(&blocks.join("\n\n"))
 }

@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::exit::Fault;
 use super::table;
@@ -81,6 +82,20 @@ impl Out {
             // If standard error is closed, nobody reads the report.
             let _ = writeln!(io::stderr(), "{}", printable::json(&text));
         }
+    }
+
+    /// Prints a string without its quotes and escapes, and any other value as a document.
+    pub(super) fn unquoted(&self, value: &RawValue) -> Result<()> {
+        match (serde_json::from_str::<String>(value.get()), self.width) {
+            (Ok(text), Some(_)) => self.line(&text),
+            (Ok(text), None) => self.styled(&text),
+            (Err(_), _) => self.document(&value),
+        }
+    }
+
+    /// Returns the width of a table for a person (cells); `None` if a pipe or a program gets the output.
+    pub(super) fn table_width(&self) -> Option<u16> {
+        self.width.filter(|_| !self.json)
     }
 
     /// Reports something done: a document with `--json`, else a sentence, which `--quiet` omits.

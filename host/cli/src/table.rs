@@ -120,7 +120,7 @@ pub(super) fn fitted(daemons: &[Status], width: u16, ansi: bool) -> String {
 }
 
 /// Formats the table: no borders, two blanks between columns, one line per row.
-fn finish(table: &mut Table, ansi: bool) -> String {
+pub(super) fn finish(table: &mut Table, ansi: bool) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, GAP as u16));
     }

@@ -1,7 +1,8 @@
 //! The error codes of the protocol, for programs to act on.
 //!
-//! The set is closed on purpose: a guest may match on all of them, and a new code is a new version of the protocol.
-//! The message beside the code explains the error to a person.
+//! The set is closed on purpose: a guest may match on all of them, and a new code is a new version of the protocol. A
+//! daemon's author may have codes of the daemon's own, none of which is in the set. The message beside the code explains
+//! the error to a person.
 
 use std::{error::Error, fmt};
 

@@ -53,7 +53,9 @@ pub use message::{Fault, Line, Message, is_name, read_line};
 pub use nearest::nearest;
 pub use opening::Protocol;
 pub use parts::{PART, Part, asks_for_parts, write_part};
-pub use reply::{Opening, close_reply, open_reply, write_error, write_message};
+pub use reply::{
+    DaemonError, Opening, close_reply, open_reply, write_daemon_error, write_error, write_message,
+};
 
 /// The default limit for a line, in bytes before its LF: 1 MiB, from the protocol.
 pub const LINE_BYTES_MAX: usize = 1 << 20;

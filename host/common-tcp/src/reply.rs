@@ -114,15 +114,55 @@ pub fn write_error(
     code: ErrorCode,
     message: &str,
 ) {
+    let error = DaemonError {
+        code: code.as_str(),
+        message,
+        data: None,
+    };
+    write_daemon_error(out, command, tag, &error);
+}
+
+/// An error with a code that may be a daemon's own, and with data.
+#[derive(Debug, Clone, Copy)]
+pub struct DaemonError<'a> {
+    /// The code. The writer does not check it.
+    pub code: &'a str,
+    /// The text for a person.
+    pub message: &'a str,
+    /// One JSON value for programs, as text. The member `data` is absent without it.
+    pub data: Option<&'a str>,
+}
+
+/// Appends an error line as [`write_error`] does, with any code, and with the member `data` if the error has data.
+///
+/// ```
+/// use dae_common_tcp::{DaemonError, write_daemon_error};
+///
+/// let error = DaemonError { code: "not-found", message: "no such key", data: Some(r#"{"key":"a"}"#) };
+/// let mut out = Vec::new();
+/// write_daemon_error(&mut out, "get", None, &error);
+/// let line = r#"error [{"command":"get","code":"not-found","message":"no such key","data":{"key":"a"}}]"#;
+/// assert_eq!(out, format!("{line}\n").as_bytes());
+/// ```
+pub fn write_daemon_error(
+    out: &mut Vec<u8>,
+    command: &str,
+    tag: Option<&str>,
+    error: &DaemonError<'_>,
+) {
     let start = open_reply(out, "error", tag);
     out.extend_from_slice(b"{\"command\":");
     write_string(out, command);
-    out.extend_from_slice(b",\"code\":\"");
-    out.extend_from_slice(code.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"message\":");
-    match message.trim().is_empty() {
+    out.extend_from_slice(b",\"code\":");
+    write_string(out, error.code);
+    out.extend_from_slice(b",\"message\":");
+    match error.message.trim().is_empty() {
         true => write_string(out, NO_REASON),
-        false => write_string(out, message),
+        false => write_string(out, error.message),
+    }
+    if let Some(data) = error.data {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(data.as_bytes());
     }
     out.push(b'}');
     close_reply(out, start);
@@ -181,6 +221,20 @@ mod tests {
             let said = std::str::from_utf8(&out).unwrap();
             assert!(said.contains(NO_REASON), "{said}");
         }
+    }
+
+    #[test]
+    fn the_data_of_an_error_are_one_line_whatever_they_are() {
+        let error = DaemonError {
+            code: "a\"b",
+            message: "no",
+            data: Some("{\n\"key\":\n\"a\\n\"}"),
+        };
+        let mut out = Vec::new();
+        write_daemon_error(&mut out, "get", Some("7"), &error);
+        let expected =
+            r#"error#7 [{"command":"get","code":"a\"b","message":"no","data":{ "key": "a\n"}}]"#;
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{expected}\n"));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! host's tests cover real sockets.
 
 use dae_common_tcp::{
-    ErrorCode, Inbox, LINE_BYTES_MAX, Line, Message, Part, asks_for_parts, close_reply, open_reply,
-    write_error, write_part,
+    DaemonError, ErrorCode, Inbox, LINE_BYTES_MAX, Line, Message, Part, asks_for_parts,
+    close_reply, open_reply, write_daemon_error, write_error, write_part,
 };
 use serde_json::{Value, json};
 
@@ -119,21 +119,61 @@ fn answer(message: &Message<'_>, out: &mut Vec<u8>) -> Option<u64> {
             close_reply(out, start);
             Some(ready_ms)
         }
-        Err((code, text)) => {
-            write_error(out, message.name, message.tag, code, &text);
+        Err(refusal) => {
+            let data = refusal.data.map(|data| data.to_string());
+            let error = DaemonError {
+                code: &refusal.code,
+                message: &refusal.text,
+                data: data.as_deref(),
+            };
+            write_daemon_error(out, message.name, message.tag, &error);
             Some(0)
         }
     }
 }
 
+/// The failure of a command.
+struct Refusal {
+    code: String,
+    text: String,
+    data: Option<Value>,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        Refusal {
+            code: code.as_str().to_owned(),
+            text: text.into(),
+            data: None,
+        }
+    }
+
+    /// Returns the error of an author, whose code is replaced if it is none.
+    fn own(code: &Value, text: &Value, data: Option<&Value>) -> Self {
+        let (code, text) = (code.as_str().unwrap_or(""), text.as_str().unwrap_or(""));
+        let is_word = code
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        let is_own = is_word && code.parse::<ErrorCode>().is_err();
+        Refusal {
+            code: if is_own { code } else { "failed" }.to_owned(),
+            text: text.to_owned(),
+            data: data.cloned(),
+        }
+    }
+}
+
 /// Returns the result of a command and the time at which it is ready, or its failure.
-fn call(message: &Message<'_>) -> Result<(Option<Value>, u64), (ErrorCode, String)> {
+fn call(message: &Message<'_>) -> Result<(Option<Value>, u64), Refusal> {
     let arguments = arguments_of(message.arguments)?;
     match (message.name, arguments.as_slice()) {
         ("echo", [value]) => Ok((Some(value.clone()), 0)),
         ("add", [a, b]) => match (a.as_i64(), b.as_i64()) {
             (Some(a), Some(b)) => Ok((Some(json!(a + b)), 0)),
-            _ => Err((ErrorCode::BadArguments, "two numbers expected".to_owned())),
+            _ => Err(Refusal::new(
+                ErrorCode::BadArguments,
+                "two numbers expected",
+            )),
         },
         ("count", [n]) if n.is_u64() => {
             let last = n.as_u64().unwrap_or(0);
@@ -141,15 +181,17 @@ fn call(message: &Message<'_>) -> Result<(Option<Value>, u64), (ErrorCode, Strin
         }
         ("nothing", []) => Ok((None, 0)),
         ("slow", [ms]) => Ok((Some(ms.clone()), ms.as_u64().unwrap_or(0))),
-        ("fail", [text]) => Err((ErrorCode::Failed, text.as_str().unwrap_or("").to_owned())),
-        ("echo" | "add" | "count" | "nothing" | "slow" | "fail", _) => {
-            Err((ErrorCode::BadArguments, "wrong count".to_owned()))
+        ("fail", [text]) => Err(Refusal::new(ErrorCode::Failed, text.as_str().unwrap_or(""))),
+        ("refuse", [code, text]) => Err(Refusal::own(code, text, None)),
+        ("refuse", [code, text, data]) => Err(Refusal::own(code, text, Some(data))),
+        ("echo" | "add" | "count" | "nothing" | "slow" | "fail" | "refuse", _) => {
+            Err(Refusal::new(ErrorCode::BadArguments, "wrong count"))
         }
-        _ => Err((ErrorCode::UnknownCommand, "see options".to_owned())),
+        _ => Err(Refusal::new(ErrorCode::UnknownCommand, "see options")),
     }
 }
 
-fn arguments_of(text: &str) -> Result<Vec<Value>, (ErrorCode, String)> {
+fn arguments_of(text: &str) -> Result<Vec<Value>, Refusal> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
@@ -157,7 +199,7 @@ fn arguments_of(text: &str) -> Result<Vec<Value>, (ErrorCode, String)> {
     match strict.map_or_else(|| json5::from_str(text), Ok) {
         Ok(Value::Array(arguments)) => Ok(arguments),
         Ok(argument) => Ok(vec![argument]),
-        Err(fault) => Err((ErrorCode::BadArguments, fault.to_string())),
+        Err(fault) => Err(Refusal::new(ErrorCode::BadArguments, fault.to_string())),
     }
 }
 

@@ -18,7 +18,7 @@ use dae_runtime::plugin::identity::Identity;
 use dae_store::blocking;
 use dae_store::manifest::{Argument, Command, Manifest, Schema};
 use dae_store::registry::DAE_NAME;
-use dae_store::report::{Greeting, Mode, RollbackRequest, UninstallRequest};
+use dae_store::report::{Greeting, Mode, ReloadRequest, RollbackRequest, UninstallRequest};
 use dae_store::tasks;
 
 /// A command of Dae's: name, argument (name and type), doc. A trailing `...` of the type stands for any number of
@@ -153,14 +153,6 @@ pub(super) fn open(inner: &Arc<Inner>) {
         .endpoint
         .control_gate
         .open(Answers::instance(inner, &rows));
-}
-
-/// The request of `reload`.
-#[derive(Debug, Deserialize)]
-struct ReloadRequest {
-    name: String,
-    #[serde(default)]
-    fresh: bool,
 }
 
 /// The argument of `uninstall`.
@@ -310,7 +302,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
             Err(fault) => Err(fault),
         }),
         "reload" => ended(match one::<ReloadRequest>(arguments) {
-            Ok(request) => dae.reload(&request.name, request.fresh).await,
+            Ok(request) => dae.reload_with(request).await,
             Err(fault) => Err(fault),
         }),
         "rollback" => ended(match one::<RollbackNames>(arguments) {

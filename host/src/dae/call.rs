@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use dae_common_tcp::{ErrorCode, Line, read_line};
 use dae_plugin_api::abi::status;
+use dae_plugin_api::coded::RawData;
 use dae_plugin_api::wire;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Dae, Inner};
@@ -22,30 +24,51 @@ use dae_runtime::plugin::host_request::DeferredRequest;
 pub struct CallFault {
     code: Option<String>,
     text: String,
+    data: Option<Value>,
 }
 
 impl CallFault {
-    /// Returns the error code, one of Common TCP: `failed`, `bad-arguments`, `unknown-command`, `crashed`, `timeout`,
-    /// `unavailable`. Returns `None` if the arguments could not be written, the result could not be read as the wanted
+    /// Returns the error code: one of the daemon's own, such as `not-found`, or one of Common TCP: `failed`,
+    /// `bad-arguments`, `unknown-command`, `crashed`, `timeout`, `unavailable`. Returns `None` if the arguments could not be written, the result could not be read as the wanted
     /// type, or the host has a fault. In the last two cases the command may have run.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
+    /// Returns the data that the daemon's error has for programs. Integers of more than 64 bits are rounded.
+    ///
+    /// ```no_run
+    /// # async fn get(dae: &dae_host::Dae) {
+    /// let got: Result<u64, _> = dae.call("Store", "get", ("a",)).await;
+    /// if let Err(fault) = got
+    ///     && fault.code() == Some("not-found")
+    /// {
+    ///     println!("there is no {:?}", fault.data());
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn data(&self) -> Option<&Value> {
+        self.data.as_ref()
+    }
+
     fn local(text: impl fmt::Display) -> Self {
         CallFault {
             code: None,
             text: text.to_string(),
+            data: None,
         }
     }
 }
 
 impl From<CallError> for CallFault {
     fn from(error: CallError) -> Self {
+        let data = error.data.as_ref().map(RawData::get);
         CallFault {
             code: Some(error.code),
             text: error.message,
+            data: data.and_then(|json| serde_json::from_str(json).ok()),
         }
     }
 }

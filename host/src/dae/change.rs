@@ -15,14 +15,14 @@ use super::carry::ChangeKind;
 use super::install::{InstallOrder, InstallResult, InstallSource};
 use super::staging::StagedPlugin;
 use super::{Dae, Fault, FaultKind, Inner};
-use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
+use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, Replacement, StartFrom};
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::install_plan;
 use dae_store::manifest;
 use dae_store::plugin_store::Artefact;
 use dae_store::registry::{DAE_NAME, Desired, Entry};
-use dae_store::report::{Changed, InstallRequest, Installed, Mode};
+use dae_store::report::{Changed, InstallRequest, Installed, Mode, ReloadRequest};
 
 impl Dae {
     /// Installs the plugin `file` as the daemon `name`, and waits until it answers.
@@ -126,6 +126,24 @@ impl Dae {
     /// Fails if there is no daemon of that name, its file has gone, or it doesn't start. The old instance runs on
     /// then.
     pub async fn reload(&self, name: &str, is_fresh: bool) -> Result<Installed, Fault> {
+        let request = ReloadRequest {
+            name: name.to_owned(),
+            fresh: is_fresh,
+            ..ReloadRequest::default()
+        };
+        self.reload_with(request).await
+    }
+
+    /// Does the same as [`Dae::reload`], with all options.
+    ///
+    /// # Errors
+    /// As for [`Dae::reload`]. With `strict`, fails too if the file breaks a caller.
+    pub async fn reload_with(&self, request: ReloadRequest) -> Result<Installed, Fault> {
+        let ReloadRequest {
+            name,
+            fresh,
+            strict,
+        } = &request;
         self.inner.known(name)?;
         self.inner.check_has_file(name, ChangeKind::Reload)?;
         let entry = self.inner.entry(name)?;
@@ -135,12 +153,13 @@ impl Dae {
             ))
         };
         let request = InstallRequest {
-            name: Some(name.to_owned()),
+            name: Some(name.clone()),
             file: entry
                 .source_in(&self.inner.home.data)
                 .ok_or_else(no_source)?,
             replace: true,
-            fresh: is_fresh,
+            fresh: *fresh,
+            strict: *strict,
             drop_in: entry.drop_in,
             ..InstallRequest::default()
         };
@@ -228,12 +247,13 @@ impl Dae {
             manifest::check_in_process(&spec.artefact.manifest)
                 .map_err(|fault| Fault::failed(fault.to_string()))?;
         }
+        let replacement = Replacement::of(spec, StartFrom::Kept);
         let moved = match glance.state {
             // A pending first start uses the new mode.
             DaemonState::Stopped | DaemonState::Finished | DaemonState::Starting => {
-                daemon.prepare(begin, (spec, StartFrom::Kept)).await
+                daemon.prepare(begin, replacement).await
             }
-            _ => daemon.replace(begin, (spec, StartFrom::Kept)).await,
+            _ => daemon.replace(begin, replacement).await,
         };
         moved.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         self.inner.keep(name, |entry| entry.mode = mode).await?;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::change::{abandoned, refused};
 use super::restore::spec_of;
 use super::{Fault, Inner};
-use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
+use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, Replacement, StartFrom};
 use dae_store::archive::Departure;
 use dae_store::daemon_state::DaemonState;
 use dae_store::event::DaeEventKind;
@@ -78,6 +78,12 @@ impl InstallOrder {
             is_there: self.is_there,
         }
     }
+
+    fn replacement(&self, plan: &InstallPlan, from: StartFrom) -> Replacement {
+        let (artefact, settings) = (Arc::clone(&self.artefact), Arc::clone(&plan.settings));
+        let spec = spec_of(&self.name, &plan.entry, artefact, settings);
+        Replacement::of(spec, from).with_strict(self.request.strict)
+    }
 }
 
 impl Inner {
@@ -118,12 +124,11 @@ impl Inner {
             earlier_state,
         } = ready.map_err(|fault| self.as_refusal(name, fault))?;
         let settled = self.staging.settle(Arc::clone(&order.artefact));
-        let (artefact, settings) = (Arc::clone(&order.artefact), Arc::clone(&plan.settings));
-        let spec = spec_of(name, &plan.entry, artefact, settings);
+        let replacement = order.replacement(&plan, from);
         let is_running = plan.entry.desired == Desired::Running;
         let placed = match is_running {
-            true => self.run((spec, from), &order.begin).await?,
-            false => self.prepare((spec, from), &order.begin).await?,
+            true => self.run(replacement, &order.begin).await?,
+            false => self.prepare(replacement, &order.begin).await?,
         };
         let glance = placed.daemon.glance();
         plan.entry.port = glance.port.or(plan.entry.port);
@@ -269,9 +274,11 @@ impl Inner {
             None => None,
         };
         let from = aside.map_or(StartFrom::Kept, |state| StartFrom::State(Box::new(state)));
+        // Callers had this before, so it can't be refused.
+        let back = Replacement::of(old_spec, from).with_strict(Some(false));
         let undone = match is_running {
-            true => daemon.replace(begin, (old_spec, from)).await,
-            false => daemon.prepare(begin, (old_spec, from)).await,
+            true => daemon.replace(begin, back).await,
+            false => daemon.prepare(begin, back).await,
         };
         match undone {
             Ok(_) => refused(name, text, daemon),
@@ -285,10 +292,10 @@ impl Inner {
     /// Makes the new file wait for the next start of a stopped daemon.
     async fn prepare(
         &self,
-        (spec, from): (DaemonSpec, StartFrom),
+        replacement: Replacement,
         begin: &Arc<ChangeStart>,
     ) -> Result<PlacedDaemon, Fault> {
-        let name = spec.name.clone();
+        let name = replacement.spec.name.clone();
         let (daemon, old_spec) = match self.daemon(&name) {
             Some(daemon) => {
                 let old_spec = daemon.glance().spec;
@@ -296,11 +303,12 @@ impl Inner {
             }
             None if !begin.begin() => return Err(abandoned(&name)),
             None => {
-                let daemon = Daemon::supervise(spec.clone(), Arc::clone(&self.shared));
+                let spec = replacement.spec.clone();
+                let daemon = Daemon::supervise(spec, Arc::clone(&self.shared));
                 (Arc::new(daemon), None)
             }
         };
-        match daemon.prepare(begin, (spec, from)).await {
+        match daemon.prepare(begin, replacement).await {
             Ok(done) => Ok(PlacedDaemon {
                 daemon,
                 done,
@@ -319,13 +327,13 @@ impl Inner {
     /// Runs the new file, or replaces the daemon of that name with it.
     async fn run(
         &self,
-        (spec, from): (DaemonSpec, StartFrom),
+        replacement: Replacement,
         begin: &Arc<ChangeStart>,
     ) -> Result<PlacedDaemon, Fault> {
-        let name = spec.name.clone();
+        let name = replacement.spec.name.clone();
         if let Some(daemon) = self.daemon(&name) {
             let old_spec = Some(daemon.glance().spec);
-            let done = daemon.replace(begin, (spec, from)).await;
+            let done = daemon.replace(begin, replacement).await;
             let done = done.map_err(|text| refused(&name, &text, &daemon))?;
             return Ok(PlacedDaemon {
                 daemon,
@@ -336,9 +344,9 @@ impl Inner {
         if !begin.begin() {
             return Err(abandoned(&name));
         }
+        let spec = replacement.spec.clone();
         let daemon = Arc::new(Daemon::supervise(spec, Arc::clone(&self.shared)));
-        let spec = daemon.glance().spec;
-        match daemon.replace(begin, (spec, from)).await {
+        match daemon.replace(begin, replacement).await {
             Ok(done) => Ok(PlacedDaemon {
                 daemon,
                 done,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::carry::ChangeKind;
 use super::change::{installed, refused};
 use super::{Dae, Fault, Inner};
-use crate::supervise::{ChangeStart, DaemonSpec};
+use crate::supervise::{ChangeStart, DaemonSpec, Replacement};
 use dae_store::daemon_state::DaemonState;
 use dae_store::registry::{Entry, SetAside};
 use dae_store::report::{Installed, RollbackRequest, Version};
@@ -61,10 +61,11 @@ impl Dae {
             artefact: Arc::clone(&artefact),
             ..daemon.glance().spec
         };
+        let replacement = Replacement::of(spec, from).with_strict(request.strict);
         let done = match daemon.glance().state {
             // It waits for the next start.
-            DaemonState::Stopped => daemon.prepare(begin, (spec, from)).await,
-            _ => daemon.replace(begin, (spec, from)).await,
+            DaemonState::Stopped => daemon.prepare(begin, replacement).await,
+            _ => daemon.replace(begin, replacement).await,
         };
         let done = done.map_err(|text| refused(name, &text, &daemon))?;
         let recorded = self.inner.keep(name, |entry| {

@@ -3,19 +3,15 @@
 //! This file also sets the file and the state for the next start of a daemon that its owner has stopped.
 
 use super::reload::cured;
-use super::{DaemonSpec, OrderResult, StartFrom, Supervisor};
+use super::{DaemonSpec, OrderResult, Replacement, StartFrom, Supervisor};
 use dae_store::archive::{Departure, DepartureReason};
-use dae_store::manifest;
 use dae_store::report::Mode;
 use dae_store::snapshots::{KeptState, StoredState};
 
 impl Supervisor {
-    /// Makes the next start run `spec` instead of the previous one. Only its preflight runs now.
-    pub(super) async fn put_in(
-        &mut self,
-        spec: DaemonSpec,
-        from: StartFrom,
-    ) -> Result<OrderResult, String> {
+    /// Makes the next start run the replacement instead of the previous file. Only its preflight runs now.
+    pub(super) async fn put_in(&mut self, replacement: Replacement) -> Result<OrderResult, String> {
+        let Replacement { spec, from, strict } = replacement;
         if spec.artefact.hash != self.spec.artefact.hash {
             // A subprocess is its own preflight only if it is started.
             let tried = DaemonSpec {
@@ -24,6 +20,7 @@ impl Supervisor {
             };
             self.try_out(&tried, &from).await.map_err(cured)?;
         }
+        let (spec, changes) = self.check_callers(&spec, strict).await?;
         let set_aside = self.set_aside(&from, None).await?;
         match &from {
             StartFrom::Kept => {}
@@ -31,7 +28,7 @@ impl Supervisor {
             StartFrom::State(state) => self.keep(state).await,
         }
         let done = OrderResult {
-            changes: manifest::changes(&self.spec.artefact.manifest, &spec.artefact.manifest),
+            changes,
             set_aside,
             ..OrderResult::default()
         };

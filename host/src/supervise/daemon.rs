@@ -30,9 +30,9 @@ pub(super) enum Order {
     Start(OrderReply),
     Stop(OrderReply),
     Restart(OrderReply),
-    Replace(Box<DaemonSpec>, StartFrom, OrderReply),
+    Replace(Box<Replacement>, OrderReply),
     Save(oneshot::Sender<Result<Vec<u8>, String>>),
-    Prepare(Box<DaemonSpec>, StartFrom, OrderReply),
+    Prepare(Box<Replacement>, OrderReply),
     End(OrderReply),
 }
 
@@ -45,6 +45,31 @@ pub(crate) enum StartFrom {
     Nothing,
     /// The given state.
     State(Box<KeptState>),
+}
+
+/// A file, settings and state that take the place of the present ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Replacement {
+    pub(crate) spec: DaemonSpec,
+    pub(crate) from: StartFrom,
+    /// Whether to refuse what breaks a caller, if the request decides it and not the setting.
+    pub(crate) strict: Option<bool>,
+}
+
+impl Replacement {
+    /// Returns a replacement for which the daemon's setting `strict` counts.
+    pub(crate) fn of(spec: DaemonSpec, from: StartFrom) -> Self {
+        Replacement {
+            spec,
+            from,
+            strict: None,
+        }
+    }
+
+    /// Returns the replacement with the request's decision on what breaks a caller.
+    pub(crate) fn with_strict(self, strict: Option<bool>) -> Self {
+        Replacement { strict, ..self }
+    }
 }
 
 /// A flag that says whether a change has begun. The caller may abandon the change until then. Once begun, it is
@@ -267,9 +292,9 @@ impl Daemon {
     pub(crate) async fn replace(
         &self,
         begin: &Arc<ChangeStart>,
-        (spec, from): (DaemonSpec, StartFrom),
+        replacement: Replacement,
     ) -> Result<OrderResult, String> {
-        let order = |reply| Order::Replace(Box::new(spec), from, reply);
+        let order = |reply| Order::Replace(Box::new(replacement), reply);
         self.order(begin, order).await
     }
 
@@ -297,9 +322,9 @@ impl Daemon {
     pub(crate) async fn prepare(
         &self,
         begin: &Arc<ChangeStart>,
-        (spec, from): (DaemonSpec, StartFrom),
+        replacement: Replacement,
     ) -> Result<OrderResult, String> {
-        let order = |reply| Order::Prepare(Box::new(spec), from, reply);
+        let order = |reply| Order::Prepare(Box::new(replacement), reply);
         self.order(begin, order).await
     }
 

@@ -44,6 +44,24 @@ impl Supervisor {
         }
     }
 
+    /// Adds the schemas that a preflight has asked for, if it has.
+    pub(super) async fn with_known_schemas(&self, mut spec: DaemonSpec) -> DaemonSpec {
+        let artefact = &spec.artefact;
+        if !artefact.manifest.run_time_schemas {
+            return spec;
+        }
+        let known = self.shared.code.libraries.schemas(&artefact.hash);
+        if let Some(Ok(Some(schemas))) = known
+            && let Ok(manifest) = self.described(artefact, &schemas).await
+        {
+            spec.artefact = Arc::new(Artefact {
+                manifest: Arc::new(manifest),
+                ..(**artefact).clone()
+            });
+        }
+        spec
+    }
+
     async fn schemas(&self, artefact: &Artefact, code: &LoadedCode) -> Schemas {
         let libraries = &self.shared.code.libraries;
         if let Some(known) = libraries.schemas(&artefact.hash) {

@@ -1,6 +1,6 @@
 //! The takeover of a new instance from the running one: the steps of every reload, replacement, restart and move.
 //!
-//! The steps: run the preflight; load the file; hold the gate and let running commands finish; save the state;
+//! The steps: run the preflight; load the file; compare it for callers; hold the gate and let running commands finish; save the state;
 //! start the successor with it; open the gate to it; retire the old instance. Guests wait only while the gate is
 //! held: for the running commands (`stop_grace_ms`), the `save` (as long again) and the successor's `start`
 //! (`start_ms`). A failure before the gate opens again leaves the old instance in place, with its queue, and
@@ -11,19 +11,17 @@ use std::sync::Arc;
 
 use super::exclusive;
 use super::retire::drain;
-use super::{Current, DaemonSpec, OrderResult, StartFrom, Supervisor};
+use super::{Current, DaemonSpec, OrderResult, Replacement, StartFrom, Supervisor};
 use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
 use dae_store::daemon_state::DaemonState;
 use dae_store::event::DaeEventKind;
-use dae_store::manifest;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
-    /// Replaces the running instance, if any, with one of `spec`.
+    /// Replaces the running instance, if any, with one of the replacement's file and settings.
     pub(super) async fn take_over(
         &mut self,
-        spec: DaemonSpec,
-        from: StartFrom,
+        replacement: Replacement,
     ) -> Result<OrderResult, String> {
         self.room_to_retire().await;
         self.monitor.history.clear();
@@ -33,9 +31,9 @@ impl Supervisor {
             None => DaemonState::Starting,
         });
         let had_port = self.listening.is_some();
-        let result = self.walk(&spec, &from).await;
+        let result = self.walk(&replacement).await;
         if let Err(fault) = &result {
-            let is_same = spec.artefact.hash == self.spec.artefact.hash;
+            let is_same = replacement.spec.artefact.hash == self.spec.artefact.hash;
             self.stay(before, had_port, (&fault.text, is_same));
         }
         result.map_err(cured)
@@ -77,17 +75,18 @@ impl Supervisor {
         }
     }
 
-    async fn walk(
-        &mut self,
-        spec: &DaemonSpec,
-        from: &StartFrom,
-    ) -> Result<OrderResult, StartFault> {
-        self.try_out(spec, from).await?;
-        let successor = self.prepare(spec).await?;
-        let spec = &DaemonSpec {
+    async fn walk(&mut self, replacement: &Replacement) -> Result<OrderResult, StartFault> {
+        let (from, strict) = (&replacement.from, replacement.strict);
+        self.try_out(&replacement.spec, from).await?;
+        // A library that is refused here isn't loaded into this process, which could never unload it.
+        let (spec, _) = self.check_callers(&replacement.spec, strict).await?;
+        let successor = self.prepare(&spec).await?;
+        let spec = DaemonSpec {
             artefact: successor.artefact(),
-            ..spec.clone()
+            ..spec
         };
+        // Loading may have added schemas.
+        let (spec, changes) = &self.check_callers(&spec, strict).await?;
         let was_kept = self.stateful().is_none();
         let left = self.quiesce(from).await?;
         let set_aside = self.set_aside(from, left.as_ref()).await?;
@@ -112,7 +111,7 @@ impl Supervisor {
         let done = OrderResult {
             generation: built.instance.identity.generation,
             state_bytes: state.map(KeptState::bytes),
-            changes: manifest::changes(&old.artefact.manifest, &spec.artefact.manifest),
+            changes: changes.clone(),
             set_aside,
         };
         let state = state.cloned();

@@ -249,6 +249,7 @@ pub fn is_same_again(
         state,
         force,
         drop_in,
+        strict: _,
     } = request;
     let is_plain = (port, mode, state) == (&None, &None, &None)
         && (config, settings) == (&None, &None)

@@ -18,6 +18,7 @@ use dae_common_tcp::{NAME_BYTES_MAX, is_name};
 use serde::{Deserialize, Serialize};
 
 mod changes;
+mod compatibility;
 mod fault;
 mod library;
 mod needs;
@@ -26,7 +27,7 @@ pub mod sample;
 mod schema;
 mod source;
 
-pub use changes::changes;
+pub use changes::{changes, check_strict};
 pub use fault::{FileFault, FileFaultKind};
 pub use needs::{Needs, needs};
 pub use schema::{SCHEMAS_BYTES_MAX, Schema};

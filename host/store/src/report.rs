@@ -212,6 +212,22 @@ pub struct RollbackRequest {
     /// True to start without the state of the running instance.
     #[serde(default)]
     pub fresh: bool,
+    /// Whether to refuse what breaks a caller; absent to leave it to the daemon's setting `strict`.
+    #[serde(default)]
+    pub strict: Option<bool>,
+}
+
+/// The request of `reload`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ReloadRequest {
+    /// The daemon.
+    pub name: String,
+    /// True to start without the state of the running instance.
+    #[serde(default)]
+    pub fresh: bool,
+    /// Whether to refuse what breaks a caller; absent to leave it to the daemon's setting `strict`.
+    #[serde(default)]
+    pub strict: Option<bool>,
 }
 
 /// A stored version of a daemon's file, as shown by `rollback --list`.
@@ -263,7 +279,8 @@ pub struct Installed {
     pub waits: bool,
 }
 
-/// The changes of a daemon's commands, each written as a call: `add(a: number, b: number)`.
+/// The changes of a daemon's commands. In the first three lists each command is written as a call: `add(a: number, b:
+/// number)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandChanges {
     /// The new commands.
@@ -272,19 +289,24 @@ pub struct CommandChanges {
     pub removed: Vec<String>,
     /// The commands that now take other arguments, with their earlier arguments.
     pub changed: Vec<String>,
+    /// All changes for callers in words: `add: b became required`, `greet: result was string, is object`.
+    #[serde(default)]
+    pub callers: Vec<String>,
+    /// Those of `callers` that break a caller.
+    #[serde(default)]
+    pub breaks: Vec<String>,
 }
 
 impl CommandChanges {
     /// Returns whether guests notice no change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+        let lists = [&self.added, &self.removed, &self.changed, &self.callers];
+        lists.iter().all(|list| list.is_empty())
     }
-}
 
-/// Formats as `added a(), b(); removed c()`; empty if nothing changed.
-impl fmt::Display for CommandChanges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Formats the lists of an older host, which writes no sentences.
+    fn fmt_lists(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             ("added", &self.added),
             ("removed", &self.removed),
@@ -295,6 +317,24 @@ impl fmt::Display for CommandChanges {
             .map(|(what, which)| format!("{what} {}", which.join(", ")))
             .collect();
         f.write_str(&changed.join("; "))
+    }
+}
+
+/// Formats as `added a(); add: b became required (breaks callers)`; empty if nothing changed.
+impl fmt::Display for CommandChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.callers.is_empty() {
+            return self.fmt_lists(f);
+        }
+        for (at, sentence) in self.callers.iter().enumerate() {
+            let between = if at > 0 { "; " } else { "" };
+            let mark = match self.breaks.contains(sentence) {
+                true => " (breaks callers)",
+                false => "",
+            };
+            write!(f, "{between}{sentence}{mark}")?;
+        }
+        Ok(())
     }
 }
 
@@ -333,6 +373,9 @@ pub struct InstallRequest {
     /// True if the file lies in the drop-in directory, so that the daemon is uninstalled when the file is removed.
     #[serde(default)]
     pub drop_in: bool,
+    /// Whether to refuse what breaks a caller; absent to leave it to the daemon's setting `strict`.
+    #[serde(default)]
+    pub strict: Option<bool>,
 }
 
 /// The request of `uninstall`.

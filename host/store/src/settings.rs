@@ -92,6 +92,8 @@ pub struct Settings {
     pub health_ms: u64,
     /// The number of unanswered health checks in a row that makes it `degraded`.
     pub health_misses_max: u32,
+    /// True to refuse new code that breaks a caller.
+    pub strict: bool,
 }
 
 impl Default for Settings {
@@ -112,6 +114,8 @@ impl Default for Settings {
             checkpoint_s: 0,
             health_ms: 5_000,
             health_misses_max: 3,
+            // An author who changes a daemon's commands usually changes its callers too.
+            strict: false,
         }
     }
 }

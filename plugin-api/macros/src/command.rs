@@ -10,7 +10,7 @@ use crate::options::{self, Row, Table, Takes, Value};
 use crate::{parts, signature, types};
 
 /// The command names that the host answers for every daemon.
-const RESERVED: [&str; 5] = ["dae", "options", "help", "stats", "error"];
+pub const RESERVED: [&str; 5] = ["dae", "options", "help", "stats", "error"];
 /// The name of the lines that carry the parts of replies.
 const PART: &str = "part";
 /// The longest name of a command (bytes, by Common TCP).
@@ -146,7 +146,8 @@ pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(plain)
 }
 
-fn check_name(name: &str, place: TokenStream) -> Result<()> {
+/// Checks the name of a command. `place` is marked in the error.
+pub fn check_name(name: &str, place: TokenStream) -> Result<()> {
     if !is_name(name) {
         let text =
             "a command's name is 1 to 128 bytes without white space, control characters or `#`";
@@ -223,14 +224,14 @@ fn read_parameter(input: &mut PatType) -> Result<Parameter> {
 }
 
 /// Removes the doc comment of a parameter, which the compiler allows nowhere but here, and returns it.
-fn take_doc(input: &mut PatType) -> Result<String> {
+pub fn take_doc(input: &mut PatType) -> Result<String> {
     let doc = model::doc_of(&input.attrs);
     input.attrs.retain(|attr| !attr.path().is_ident("doc"));
     doc
 }
 
 /// Removes `#[rest]` from the parameter, and returns whether it was there.
-fn take_rest(input: &mut PatType) -> Result<bool> {
+pub fn take_rest(input: &mut PatType) -> Result<bool> {
     let (marks, others) = std::mem::take(&mut input.attrs)
         .into_iter()
         .partition::<Vec<Attribute>, _>(model::is_rest);

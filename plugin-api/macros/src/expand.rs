@@ -56,9 +56,9 @@ fn exported(daemon: &Daemon) -> TokenStream {
     quote! {
         // Under names that no author's type has: these are looked up before the names around the `impl`.
         use ::dae_plugin_api::export::{
-            Call as DaeCall, Ended as DaeEnded, Exported as DaeExported, FallibleReply as _, Live as DaeLive,
-            Optional as DaeOptional, PlainReply as _, Required as DaeRequired, Rest as DaeRest,
-            ManifestPart as DaePart, Probe as DaeProbe, Returned as DaeReturned, StartRequest as DaeStartRequest,
+            Call as DaeCall, CommandValue as DaeValue, Ended as DaeEnded, Exported as DaeExported, FallibleReply as _,
+            Live as DaeLive, ManifestPart as DaePart, Optional as DaeOptional, PlainReply as _, Probe as DaeProbe,
+            Required as DaeRequired, Rest as DaeRest, Returned as DaeReturned, Signature as DaeSignature, StartRequest as DaeStartRequest,
             Started as DaeStarted, Text as DaeText, Undescribed as _,
         };
         use ::std::sync::Arc as DaeArc;
@@ -88,7 +88,7 @@ fn call(daemon: &Daemon) -> TokenStream {
         .commands
         .iter()
         .enumerate()
-        .map(|(index, command)| arm(index, command));
+        .map(|(index, command)| arm(daemon, index, command));
     quote! {
         #[allow(unused_variables)]
         fn call(live: &DaeArc<DaeLive<Self>>, call: DaeCall<'_>) -> ::dae_plugin_api::abi::StepV1 {
@@ -189,11 +189,11 @@ fn reaction(function: &str, reaction: Option<&Reaction>) -> TokenStream {
 }
 
 /// Writes the match arm of one command: reads the arguments, calls the method, writes the result.
-fn arm(index: usize, command: &Command) -> TokenStream {
+fn arm(daemon: &Daemon, index: usize, command: &Command) -> TokenStream {
     let index = u32::try_from(index).expect("fewer commands than u32 holds");
     let run = match command.runs() {
-        Kind::Async => run_later(command),
-        Kind::Sync | Kind::Blocking => run_now(command),
+        Kind::Async => run_later(daemon, command),
+        Kind::Sync | Kind::Blocking => run_now(daemon, command),
     };
     let parts = command.parts.map(|_| quote!(let parts = call.parts();));
     quote_spanned! { at(command.method.span()) =>
@@ -205,7 +205,7 @@ fn arm(index: usize, command: &Command) -> TokenStream {
     }
 }
 
-fn run_now(command: &Command) -> TokenStream {
+fn run_now(daemon: &Daemon, command: &Command) -> TokenStream {
     let (method, mut reply) = (&command.method, reply(command));
     if command.saves.is_some() {
         reply = quote!(::dae_plugin_api::export::kept_blocking(#reply, out, ecosystem));
@@ -215,24 +215,24 @@ fn run_now(command: &Command) -> TokenStream {
         types,
         patterns,
         signature,
-    } = Taken::of(command);
+    } = Taken::of(daemon, command);
     let passed = passed(&command.parameters, &names);
     quote_spanned! { at(method.span()) =>
-        call.now::<(#(#types,)*)>(&[#(#signature),*], |(#(#patterns,)*), out| {
+        call.now::<(#(#types,)*)>(#signature, |(#(#patterns,)*), out| {
             let value = Self::#method(&live.daemon #(, #passed)*);
             #reply
         })
     }
 }
 
-fn run_later(command: &Command) -> TokenStream {
+fn run_later(daemon: &Daemon, command: &Command) -> TokenStream {
     let (method, reply) = (&command.method, later_reply(command));
     let Taken {
         names,
         types,
         patterns,
         signature,
-    } = Taken::of(command);
+    } = Taken::of(daemon, command);
     let passed = passed(&command.parameters, &names);
     // A future outlives the guest's line, so it can't borrow from it.
     let owned = arguments(command)
@@ -245,7 +245,7 @@ fn run_later(command: &Command) -> TokenStream {
     );
     quote_spanned! { at(method.span()) =>
         let owner = DaeArc::clone(live);
-        call.later::<_, (#(#types,)*), _>(live, &[#(#signature),*], move |(#(#patterns,)*), mut out| {
+        call.later::<_, (#(#types,)*), _>(live, #signature, move |(#(#patterns,)*), mut out| {
             #(#owned)*
             async move {
                 let status = {
@@ -264,11 +264,11 @@ struct Taken {
     names: Vec<Ident>,
     types: Vec<TokenStream>,
     patterns: Vec<TokenStream>,
-    signature: Vec<TokenStream>,
+    signature: TokenStream,
 }
 
 impl Taken {
-    fn of(command: &Command) -> Self {
+    fn of(daemon: &Daemon, command: &Command) -> Self {
         let names: Vec<Ident> = (0..arguments(command).count())
             .map(|n| format_ident!("argument_{n}"))
             .collect();
@@ -276,7 +276,7 @@ impl Taken {
         Taken {
             types: arguments(command).map(taken_type).collect(),
             patterns: patterns.map(|(one, name)| pattern(one, name)).collect(),
-            signature: arguments(command).map(signature_entry).collect(),
+            signature: signature(daemon, command),
             names,
         }
     }
@@ -305,6 +305,27 @@ fn pattern(argument: &Argument, name: &Ident) -> TokenStream {
         Slot::Optional => quote!(DaeOptional(#name)),
         Slot::Rest => quote!(DaeRest(#name)),
         Slot::Text => quote!(DaeRequired(DaeText(#name))),
+    }
+}
+
+/// Writes the command's signature, a constant.
+fn signature(daemon: &Daemon, command: &Command) -> TokenStream {
+    let entries = arguments(command).map(signature_entry);
+    let takes_names = match arguments(command).next() {
+        // The arguments of a rest alone are a list and have no names.
+        Some(first) if first.slot != Slot::Rest => {
+            let schema = schema::constant_of_argument(daemon, first);
+            quote!(#schema.excludes_objects())
+        }
+        _ => quote!(false),
+    };
+    quote! {
+        const {
+            &DaeSignature {
+                arguments: &[#(#entries),*],
+                takes_names: #takes_names,
+            }
+        }
     }
 }
 
@@ -341,7 +362,7 @@ fn passed(parameters: &[Parameter], names: &[Ident]) -> Vec<TokenStream> {
 /// Writes the result. If serde can't write its type, the compiler's error points to the return type.
 fn reply(command: &Command) -> TokenStream {
     let place = place_of_output(&command.method, &command.output);
-    quote_spanned!(place => (&value).reply_kind().write(&value, out))
+    quote_spanned!(place => (&DaeValue(&value)).reply_kind().write(&value, out))
 }
 
 /// Does the same as [`reply`] for a command that ends later, whose result may be a stream.

@@ -3,8 +3,9 @@
 //! `model` reads the methods with the help of `command`, `lifecycle` and `reaction`, and reports each wrong signature
 //! at its place. `manifest` writes the description that the host reads from the file without loading it. `expand`
 //! writes the glue code, which calls the functions of `dae_plugin_api::export`. `options` reads the options of all attributes, `event` the
-//! events among them, `signature` checks what all methods have in common. `schema` asks for the schemas that only run time knows. `derive` is independent of the rest.
+//! events among them, `signature` checks what all methods have in common. `schema` asks for the schemas that only run time knows. `client` is `#[daemon_client]`. `derive` is independent of the rest.
 
+mod client;
 mod command;
 mod derive;
 mod event;
@@ -78,6 +79,41 @@ pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
 pub fn command(_: TokenStream, item: TokenStream) -> TokenStream {
     let text = "#[command] goes on a method in an `impl` with #[daemon]";
     misplaced(text, item)
+}
+
+/// Makes a client of this trait: a struct of its name, with a method for each of its functions. Each function is a command of
+/// the daemon.
+///
+/// - `#[daemon_client]`: the daemon has the name of the trait.
+/// - `#[daemon_client(name = "Counter")]`: sets another name.
+/// - `#[command(name = "…")]` on a function: the command has this name.
+/// - `Option<T>` at the end: `None` is left out of the line.
+/// - `#[rest] more: Vec<T>` at the end: each element is an argument of its own.
+///
+/// A function is an `async fn` that takes `&self` and returns `Result<T>`. `NAME::at(&eco)` connects, and compares the functions
+/// with the daemon's schemas. `NAME::named(&eco, "Other")` connects to a daemon of another name. The client may be cloned; the
+/// connection closes with the last clone. `guest()` returns it, for events.
+///
+/// A call goes on after a reload or a restart of the daemon. If the new code no longer takes the arguments, it answers
+/// `bad-arguments`; the schemas are compared again by the next `at`.
+#[proc_macro_attribute]
+pub fn daemon_client(options: TokenStream, item: TokenStream) -> TokenStream {
+    let mut item = match parse_macro_input!(item as Item) {
+        Item::Trait(item) => item,
+        other => {
+            let text = "#[daemon_client] goes on a trait: `trait Counter { async fn count(&self) -> Result<u64>; }`";
+            let error = Error::new_spanned(&other, text).into_compile_error();
+            return quote::quote!(#error #other).into();
+        }
+    };
+    match client::read(options.into(), &mut item) {
+        Ok(client) => client::expand(&client, &item).into(),
+        Err(error) => {
+            // The name stays, so that the compiler shows only the errors found here.
+            let (errors, vis, name) = (error.into_compile_error(), &item.vis, &item.ident);
+            quote::quote!(#errors #vis struct #name;).into()
+        }
+    }
 }
 
 /// Calls a method when a guest connects or disconnects: `#[on(connect)]` or `#[on(disconnect)]`. It stands in an `impl`

@@ -17,14 +17,14 @@ use crate::{parts, schema, state, types};
 
 /// The parts of a manifest, as tokens of type `ManifestPart`.
 #[derive(Default)]
-struct Parts {
+pub struct Parts {
     all: Vec<TokenStream>,
     /// Text that is not among `all` yet.
     text: String,
 }
 
 impl Parts {
-    fn text(&mut self, text: &str) {
+    pub fn text(&mut self, text: &str) {
         self.text.push_str(text);
     }
 
@@ -35,9 +35,16 @@ impl Parts {
     }
 
     /// Adds the schema that a constant of type `&'static Schema` has.
-    fn schema(&mut self, constant: &TokenStream) {
+    pub fn schema(&mut self, constant: &TokenStream) {
         self.flush();
         self.all.push(quote!(DaePart::Schema(#constant)));
+    }
+
+    /// Returns the parts as an expression of type `&[ManifestPart]`.
+    pub fn tokens(mut self) -> TokenStream {
+        self.flush();
+        let all = self.all;
+        quote!(&[#(#all),*])
     }
 
     fn flush(&mut self) {
@@ -76,9 +83,7 @@ pub fn parts(daemon: &Daemon) -> TokenStream {
         put_command(&mut parts, daemon, one);
     }
     parts.text("]}");
-    parts.flush();
-    let all = parts.all;
-    quote!(&[#(#all),*])
+    parts.tokens()
 }
 
 fn put_lifecycle(parts: &mut Parts, daemon: &Daemon) {
@@ -204,7 +209,7 @@ fn put_argument(parts: &mut Parts, daemon: &Daemon, argument: &Argument) {
 }
 
 /// Returns a JSON string with only the required escapes, so that this crate needs no JSON library.
-fn json_string(text: &str) -> String {
+pub fn json_string(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for c in text.chars() {

@@ -192,7 +192,7 @@ pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
     check_impl(item)?;
     let mut faults = Faults::default();
     let options = faults.take(read_options(options)).unwrap_or_default();
-    let name = faults.take(read_name(options.name.as_ref(), &item.self_ty));
+    let name = faults.take(read_name("daemon", options.name.as_ref(), &item.self_ty));
     let mut daemon = Daemon {
         name: name.unwrap_or_default(),
         about: faults.take(doc_of(&item.attrs)).unwrap_or_default(),
@@ -370,20 +370,23 @@ fn read_preflight(preflight: Option<&LitStr>, is_exclusive: bool) -> Result<bool
     }
 }
 
-fn read_name(given: Option<&LitStr>, self_type: &Type) -> Result<String> {
+/// Returns the name of a daemon: the given one, or that of its type. Errors name the attribute that gives it.
+pub fn read_name(attribute: &str, given: Option<&LitStr>, self_type: &Type) -> Result<String> {
     let (name, place) = match (given, types::last_ident(self_type)) {
         (Some(given), _) => (given.value(), given.into_token_stream()),
         (None, Some(ident)) => (ident.unraw().to_string(), ident.into_token_stream()),
         (None, None) => {
-            let text = "this type has no name; write #[daemon(name = \"…\")]";
+            let text = format!("this type has no name; write #[{attribute}(name = \"…\")]");
             return fault(self_type, text);
         }
     };
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if !fits || !name.chars().all(plain) || name == "Dae" {
-        let text = "a daemon's name is 1 to 64 of A-Z a-z 0-9 _ . - and not `Dae`, which is the host's own; \
-                    #[daemon(name = \"…\")] gives one";
+        let text = format!(
+            "a daemon's name is 1 to 64 of A-Z a-z 0-9 _ . - and not `Dae`, which is the host's own; \
+             #[{attribute}(name = \"…\")] gives one"
+        );
         return fault(place, text);
     }
     Ok(name)

@@ -103,7 +103,7 @@ fn item_of(stream: &Type) -> Option<&Type> {
 pub fn drain(fallible: bool, output: &ReturnType) -> TokenStream {
     let drained = quote_spanned! { output.span() =>
         ::dae_plugin_api::export::drain(parts, value, &mut out, |item, out| {
-            (&item).reply_kind().write(&item, out)
+            (&DaeValue(&item)).reply_kind().write(&item, out)
         })
         .await
     };
@@ -114,7 +114,7 @@ pub fn drain(fallible: bool, output: &ReturnType) -> TokenStream {
                 ::std::result::Result::Ok(value) => #drained,
                 ::std::result::Result::Err(error) => {
                     let value = ::std::result::Result::<(), _>::Err(error);
-                    (&value).reply_kind().write(&value, &mut out)
+                    (&DaeValue(&value)).reply_kind().write(&value, &mut out)
                 }
             }
         },

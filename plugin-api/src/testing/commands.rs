@@ -18,6 +18,7 @@ use super::signal::{Signal, lock};
 use super::slot::{COMMAND_MAX, CommandInfo, Lease, Revoked, Slot};
 use super::world::{Greeted, MemberKind, Refusal, Reply};
 use crate::abi::{status, verb};
+use crate::coded::CodedError;
 use crate::wire;
 
 /// Runs a line of a guest: a command of the daemon, a command that every daemon has, or an event for its handlers.
@@ -122,7 +123,12 @@ fn help(slot: &Slot) -> Value {
         ((*name).to_owned(), help)
     });
     let own = slot.manifest.commands.iter().map(|one| {
-        let mut help = json!({"signature": one.signature(), "doc": one.doc});
+        let arguments = one.arguments.iter().map(|one| {
+            json!({"name": one.name, "optional": one.optional, "rest": one.rest, "schema": one.schema})
+        });
+        let arguments: Vec<Value> = arguments.collect();
+        let schema = json!({"arguments": arguments, "result": one.result});
+        let mut help = json!({"signature": one.signature(), "doc": one.doc, "schema": schema});
         if let Some(ms) = one.timeout_ms {
             help["timeout_ms"] = ms.into();
         }
@@ -249,6 +255,7 @@ fn reply_of(info: &CommandInfo, (status, bytes): Outcome) -> Reply {
     let code = match status {
         status::DONE => return Ok([b"[", &bytes[..], b"]"].concat()),
         status::NOTHING => return Ok(b"[]".to_vec()),
+        status::CODED => return Err(Refusal::of_command(CodedError::read(&bytes))),
         status::BAD_ARGUMENTS | status::NOT_JSON => "bad-arguments",
         status::CRASHED => "crashed",
         status::UNKNOWN => "unknown-command",
@@ -358,6 +365,7 @@ async fn run_hook(core: &Core, slot: &Slot, lease: &Lease, (name, verb, guest): 
         timeout_ms: None,
         parts: None,
         arguments: Vec::new(),
+        result: Value::Null,
     };
     let hook = code.act(verb, guest.to_le_bytes().to_vec());
     let text = match within(core, lease, &info, hook).await {

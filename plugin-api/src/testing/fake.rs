@@ -1,5 +1,6 @@
 //! A fake daemon: the other side of a daemon under test, whose commands are closures of the test.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, Weak};
@@ -92,13 +93,17 @@ impl FakeState {
     /// Answers a line.
     pub fn answer(self: &Arc<Self>, core: &Core, line: &Line) -> Reply {
         self.is_reachable().map_err(Refusal::unavailable)?;
-        let text = format!("{} {}", line.name, line.arguments);
-        lock(&self.received).push(Event::new(text));
         let handler = {
             let handlers = lock(&self.handlers);
             let found = handlers.get(&line.name);
             found.map(|(_, handler)| Arc::clone(handler))
         };
+        // A client with types asks for these when it connects, which is nothing that its author sends.
+        let is_ours = ["help", "options"].contains(&line.name.as_str());
+        if handler.is_some() || !is_ours {
+            let text = format!("{} {}", line.name, line.arguments);
+            lock(&self.received).push(Event::new(text));
+        }
         if let Some(handler) = handler {
             return (lock(&handler))(&line.arguments);
         }
@@ -149,14 +154,24 @@ impl FakeDaemon {
         self.set::<T, R>(command, move |arguments| Ok(handler(arguments)))
     }
 
-    /// Answers a command with the result of `handler`; an `Err` is answered `failed`, with its text.
-    pub fn try_on<T: DeserializeOwned, R: Serialize, E: Display>(
+    /// Answers a command with the result of `handler`. An [`Error`](crate::Error) is answered with its code and its data,
+    /// as that of a daemon's command, and any other with `failed` and its text.
+    ///
+    /// ```no_run
+    /// # use dae_plugin_api::prelude::*;
+    /// # use dae_plugin_api::testing;
+    /// # let store = testing::host().fake("Store");
+    /// store.try_on("get", |key: String| -> Result<u32> {
+    ///     Err(Error::coded("not-found", "no such key").with(json::json!({ "key": key })))
+    /// });
+    /// ```
+    pub fn try_on<T: DeserializeOwned, R: Serialize, E: Display + 'static>(
         &self,
         command: &str,
         mut handler: impl FnMut(T) -> Result<R, E> + Send + 'static,
     ) -> &Self {
         self.set::<T, R>(command, move |arguments| {
-            handler(arguments).map_err(|error| Refusal::new("failed", error.to_string()))
+            handler(arguments).map_err(|error| refusal_of(&error))
         })
     }
 
@@ -183,7 +198,9 @@ impl FakeDaemon {
         self
     }
 
-    /// Returns the commands and events that it was sent since the last call of this method, in their order.
+    /// Returns the commands and events that it was sent since the last call of this method, in their order. `help` and
+    /// `options`, by which a client with types compares its commands, are not among them unless the test sets them with
+    /// [`FakeDaemon::on`].
     #[must_use]
     pub fn received(&self) -> Vec<Event> {
         std::mem::take(&mut *lock(&self.state.received))
@@ -257,6 +274,14 @@ impl FakeDaemon {
             }
         }
         handle.settle_in_test()
+    }
+}
+
+/// Returns the answer to a command whose handler has failed.
+fn refusal_of<E: Display + 'static>(error: &E) -> Refusal {
+    match (error as &dyn Any).downcast_ref::<Error>() {
+        Some(error) => Refusal::of_command(error.crossed()),
+        None => Refusal::new("failed", error.to_string()),
     }
 }
 

@@ -219,8 +219,15 @@ impl Core {
     pub async fn call_of_guest(self: Arc<Self>, daemon: u64, number: u64, line: String) -> Outcome {
         let side = connection_of(&lock(&self.world), daemon, number);
         match side {
-            Some(Side::Opener(guest)) => outcome_of(self.call(guest, line).await),
-            Some(Side::Acceptor(guest)) => outcome_of(self.ask_guest(guest, line).await),
+            Some(Side::Opener(guest)) => {
+                let to = {
+                    let world = lock(&self.world);
+                    let connection = world.connections.get(&guest);
+                    connection.map(|one| one.to.clone())
+                };
+                outcome_of(self.call(guest, line).await, to.as_deref())
+            }
+            Some(Side::Acceptor(guest)) => outcome_of(self.ask_guest(guest, line).await, None),
             None => (status::GONE, Vec::new()),
         }
     }
@@ -270,10 +277,10 @@ impl Core {
                     }
                     guest
                 }
-                None => return outcome_of(Err(no_daemon(&name))),
+                None => return outcome_of(Err(no_daemon(&name)), Some(&name)),
             },
         };
-        outcome_of(self.call(guest, line).await)
+        outcome_of(self.call(guest, line).await, None)
     }
 
     fn open_of(&self, instance: u64, name: &str) -> Option<(u64, u64)> {
@@ -289,7 +296,7 @@ impl Core {
     /// Connects an instance to a daemon.
     pub async fn connect_of(self: Arc<Self>, daemon: u64, name: String) -> Outcome {
         let Some((guest, client)) = self.open_of(daemon, &name) else {
-            return outcome_of(Err(no_daemon(&name)));
+            return outcome_of(Err(no_daemon(&name)), Some(&name));
         };
         let admitted = match self.target(guest) {
             Some(MemberKind::Daemon(slot)) => {
@@ -305,7 +312,7 @@ impl Core {
         };
         if let Err(why) = admitted {
             self.leave(guest, &why);
-            return outcome_of(Err(Refusal::unavailable(why)));
+            return outcome_of(Err(Refusal::unavailable(why)), Some(&name));
         }
         let credential = lock(&self.world).credential(&name);
         let mut answer = client.to_le_bytes().to_vec();
@@ -327,9 +334,10 @@ fn no_daemon(name: &str) -> Refusal {
     ))
 }
 
-fn outcome_of(reply: Reply) -> Outcome {
+/// Returns the outcome of a call. `daemon` is the other side, for a caller that knows only the connection.
+fn outcome_of(reply: Reply, daemon: Option<&str>) -> Outcome {
     match reply {
         Ok(arguments) => (status::DONE, arguments),
-        Err(refusal) => (status::FAILED, refusal.json().into_bytes()),
+        Err(refusal) => (status::FAILED, refusal.json(daemon).into_bytes()),
     }
 }

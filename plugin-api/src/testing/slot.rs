@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::instance::Code;
 use super::log_line::LogLine;
@@ -219,6 +220,8 @@ pub struct CommandInfo {
     /// The parts that it sends in a real host to a caller that asks for them.
     pub parts: Option<String>,
     pub arguments: Vec<ArgumentInfo>,
+    #[serde(default)]
+    pub result: Value,
 }
 
 /// An argument in a manifest.
@@ -231,6 +234,8 @@ pub struct ArgumentInfo {
     pub optional: bool,
     #[serde(default)]
     pub rest: bool,
+    #[serde(default)]
+    pub schema: Value,
 }
 
 impl CommandInfo {

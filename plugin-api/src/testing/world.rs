@@ -8,11 +8,14 @@ use std::task::Waker;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::fake::FakeState;
 use super::signal::{Signal, lock};
 use super::slot::{Phase, Slot};
 use crate::abi::{HostFault, status};
+use crate::coded::{CodedError, RawData};
+use crate::error::Callee;
 use crate::{Credential, Error, Event, wire};
 
 /// The most that waits in an event queue (bytes), as in a real host.
@@ -165,6 +168,7 @@ pub type Reply = Result<Vec<u8>, Refusal>;
 pub struct Refusal {
     pub code: String,
     pub message: String,
+    pub data: Option<RawData>,
 }
 
 impl Refusal {
@@ -172,6 +176,16 @@ impl Refusal {
         Refusal {
             code: code.to_owned(),
             message: message.into(),
+            data: None,
+        }
+    }
+
+    /// Returns the error of a daemon's command, which may have a code and data.
+    pub fn of_command(error: CodedError) -> Self {
+        Refusal {
+            code: error.code,
+            message: error.message,
+            data: error.data,
         }
     }
 
@@ -179,26 +193,41 @@ impl Refusal {
         Refusal::new("unavailable", message)
     }
 
-    /// Returns the form that crosses the boundary.
-    pub fn json(&self) -> String {
-        serde_json::json!({"code": self.code, "message": self.message}).to_string()
+    /// Returns the form that crosses the boundary, for a caller of `daemon`; `None` if a guest was called.
+    pub fn json(&self, daemon: Option<&str>) -> String {
+        let named = daemon.map(|name| ("daemon", json!(name)));
+        self.object(named)
+    }
+
+    /// Returns the members, one more included, as a JSON object. The data keep their digits.
+    fn object(&self, more: Option<(&str, Value)>) -> String {
+        let mut members = json!({"code": self.code, "message": self.message});
+        if let Some((key, value)) = more {
+            members[key] = value;
+        }
+        let mut json = members.to_string();
+        if let Some(data) = &self.data {
+            json.pop();
+            json.push_str(",\"data\":");
+            json.push_str(data.get());
+            json.push('}');
+        }
+        json
     }
 
     /// Returns the error that a caller of `command` gets.
     pub fn error(&self, command: &str, to: &str) -> Error {
         let fault = HostFault {
             status: status::FAILED,
-            message: self.json(),
+            message: self.json(None),
         };
-        Error::of_call(&fault, command, to)
+        Error::of_call(&fault, command, &Callee::Daemon(to))
     }
 
     /// Returns the event that reports this error to the sender of an event.
     pub fn line(&self, command: &str) -> String {
-        let error = serde_json::json!([{
-            "command": command, "code": self.code, "message": self.message,
-        }]);
-        format!("error {error}")
+        let error = self.object(Some(("command", json!(command))));
+        format!("error [{error}]")
     }
 }
 

@@ -85,9 +85,14 @@ fn every_daemon_has_the_commands_of_the_host() {
         "{options}"
     );
     let help = subject.call("help", ()).unwrap();
+    let text = json!({"type": "string"});
+    let who = json!({"name": "who", "optional": false, "rest": false, "schema": text});
     assert_eq!(
         help["greet"],
-        json!({"signature": "greet(who: string)", "doc": "Greets `who`."})
+        json!({
+            "signature": "greet(who: string)", "doc": "Greets `who`.",
+            "schema": {"arguments": [who], "result": text},
+        })
     );
     let own = subject.call("dae", ()).unwrap();
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Tests of the test host: a daemon under test behaves as in a real host, and its test sees all that it does.
 
 mod calls;
+mod client;
 mod clock;
 mod life;
 mod peers;

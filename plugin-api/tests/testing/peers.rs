@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dae_plugin_api::Error;
 use dae_plugin_api::json::json;
 
 use super::calls::{started, texts};
@@ -80,6 +81,44 @@ fn a_fake_refuses_as_the_test_says() {
     }
     let error = subject.call("ask", ("Nobody", "x", ())).unwrap_err();
     assert!(error.to_string().contains("no daemon Nobody"), "{error}");
+}
+
+#[test]
+fn an_error_keeps_its_code_and_its_data_and_that_of_another_daemon_too() {
+    let (host, subject) = started();
+    let error = subject.call("get", ("a",)).unwrap_err();
+    assert_eq!(
+        (error.code(), error.data()),
+        (Some("not-found"), Some(&json!({"key": "a"})))
+    );
+    assert_eq!(error.to_string(), "no such key (not-found, get at Subject)");
+    host.fake("Store")
+        .try_on("get", |key: String| {
+            Err::<(), _>(Error::coded("not-found", "no such key").with(json!({ "key": key })))
+        })
+        .on_error("put", "crashed", "it panicked");
+    let error = subject
+        .call("ask", ("Store", "get", json!(["b"])))
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.data()),
+        (Some("not-found"), Some(&json!({"key": "b"})))
+    );
+    let error = subject
+        .call("ask", ("Store", "put", json!([])))
+        .unwrap_err();
+    let cause = json!({
+        "code": "crashed", "command": "put", "daemon": "Store", "message": "it panicked",
+    });
+    assert_eq!(
+        (error.code(), error.data()),
+        (Some("failed"), Some(&json!({ "cause": cause })))
+    );
+    let guest = subject.guest().unwrap();
+    guest.emit("get", ("c",)).unwrap();
+    let events = texts(&guest.events());
+    let refused = r#"error [{"code":"not-found","command":"get","message":"no such key","data":{"key":"c"}}]"#;
+    assert_eq!(events.last().map(String::as_str), Some(refused));
 }
 
 #[test]

@@ -121,6 +121,11 @@ impl Subject {
     }
 
     #[command]
+    fn get(&self, key: String) -> Result<u32> {
+        Err(Error::coded("not-found", "no such key").with(json::json!({ "key": key })))
+    }
+
+    #[command]
     fn panic(&self) {
         panic!("on purpose");
     }

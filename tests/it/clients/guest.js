@@ -44,9 +44,13 @@ guest.on('echo', (text) => {
   console.log(text);
   guest.send('fail', 'boom');
 });
-guest.on('fault', (fault) => {
+guest.once('fault', (fault) => {
   console.log(fault.message);
-  guest.send('push', 3);
+  guest.once('fault', (coded) => {
+    console.log(coded.message);
+    guest.send('push', 3);
+  });
+  guest.send('refuse', 'not-found', 'no such key', {key: 'a'});
 });
 guest.on('tick', (n) => console.log(`tick ${n}`));
 guest.on('push', () => guest.socket.end());

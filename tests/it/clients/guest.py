@@ -1,4 +1,4 @@
-"""A Common TCP guest in a few lines of Python: sends two commands, prints what they return."""
+"""A Common TCP guest in a few lines of Python: sends commands, prints what they return. It knows no data of errors."""
 
 import json
 import socket
@@ -24,7 +24,9 @@ guest = Guest(int(sys.argv[1]))
 print(guest.call("dae")["name"])
 print(guest.call("add", 1, 2))
 print(guest.call("echo", "héllo 👾"))
-try:
-    guest.call("fail", "boom")
-except RuntimeError as error:
-    print(error)
+for arguments in (("fail", "boom"), ("refuse", "not-found", "no such key", {"key": "a"})):
+    try:
+        guest.call(*arguments)
+    except RuntimeError as error:
+        print(error)
+print(guest.call("echo", "and on"))

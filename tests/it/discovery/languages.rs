@@ -143,6 +143,58 @@ while True:
     });
 }
 
+/// The data of a foreign daemon's error arrive as they were written, and pass on through a daemon of this host.
+#[test]
+fn an_error_of_a_daemon_in_python_keeps_its_code_and_its_data() {
+    const REFUSES: &str = r#"
+import json, os, socketserver
+class Guest(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            name = line.decode().split()[0].split('#')[0]
+            if name == 'dae':
+                credential = {'name': 'Store', 'pid': os.getpid(), 'port': port}
+                self.wfile.write(f'dae [{json.dumps(credential)}]\n'.encode())
+            else:
+                error = {'command': name, 'code': name, 'message': 'no', 'data': {'n': 2**64 - 1, 'f': 0.1}}
+                self.wfile.write(f'error [{json.dumps(error)}]\n'.encode())
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+server = Server(('127.0.0.1', 0), Guest)
+port = server.server_address[1]
+print(port, flush=True)
+server.serve_forever()
+"#;
+    let Some(mut python) = tool("python3", &["--version"]) else {
+        return;
+    };
+    let (_running, port) = daemon(python.args(["-c", REFUSES]));
+    let data = json!({"n": u64::MAX, "f": 0.1});
+    let ecosystem = host_among(&[port]);
+    assert_eq!(scan(&ecosystem), ["Store"]);
+    for (name, flags) in [("Here", &[][..]), ("Apart", &["--isolate"])] {
+        let mut guest = ecosystem.install(name, "peer", flags);
+        let fault = guest.ask_in_vain("pass_on", &json!(["Store", "not-found"]));
+        assert_eq!(
+            (fault.code.as_str(), fault.data),
+            ("not-found", Some(data.clone()))
+        );
+        let fault = guest.ask_in_vain("pass_on", &json!(["Store", "denied"]));
+        let cause = json!({
+            "code": "denied", "command": "denied", "daemon": "Store", "message": "no", "data": data,
+        });
+        assert_eq!(
+            (fault.code.as_str(), fault.data),
+            ("failed", Some(json!({"cause": cause})))
+        );
+    }
+    let called = ecosystem.cli(&["call", "Store", "not-found"]);
+    assert_eq!(
+        (called.status, called.stderr.as_str()),
+        (1, "dae-host: Store not-found: no (not-found)\n")
+    );
+}
+
 #[test]
 fn who_comes_and_goes_is_noticed_without_being_asked() {
     let Some((running, port)) = in_python(&["Passerby"]) else {

@@ -74,6 +74,12 @@ fn the_tests_of_the_counter_are_those_of_the_pages() {
 }
 
 #[test]
+fn the_client_of_the_pages_is_one_that_the_program_writes() {
+    let client = include_str!("../../fixtures/peer/src/counter.rs");
+    assert_eq!(shown("caller/src/counter.rs"), client);
+}
+
+#[test]
 fn the_embedded_test_of_the_pages_is_that_of_the_counter() {
     let file = "tests/counter/main.rs";
     assert_eq!(shown("counter/tests/embedded.rs"), below_the_head(file));

@@ -72,6 +72,7 @@ fn the_json_page_explains_every_key() {
     explains(CHANGE, &json(&["isolate", "Counter"]));
     explains("## `uninstall`", &json(&["uninstall", "Counter"]));
     explains("## `check`", &json(&["check", &file]));
+    explains("## `client`", &json(&["client", &file]));
     let made = ecosystem.scratch().join("greeter").display().to_string();
     explains("## `new`", &json(&["new", &made]));
     let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();

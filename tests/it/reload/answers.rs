@@ -198,7 +198,7 @@ fn what_changed_in_the_commands_is_told() {
         "echo(any: any)",
         "removed ",
         "increment(mark: integer from 0)",
-        "changed slow(ms: integer from 0), before slow(mark: integer from 0, ms: integer from 0)",
+        "slow: mark was removed (breaks callers)",
     ] {
         assert!(changes.contains(part), "{part} in {changes}");
     }
@@ -213,6 +213,15 @@ fn what_changed_in_the_commands_is_told() {
     assert_eq!(
         answer["changes"]["changed"],
         json!(["slow(mark: integer from 0, ms: integer from 0), before slow(ms: integer from 0)"])
+    );
+    let breaks = answer["changes"]["breaks"].as_array().expect("a list");
+    assert!(
+        breaks.contains(&json!("slow: mark was added before ms")),
+        "{answer}"
+    );
+    assert!(
+        breaks.contains(&json!("removed echo(any: any)")),
+        "{answer}"
     );
 }
 

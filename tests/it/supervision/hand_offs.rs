@@ -77,7 +77,8 @@ fn a_guest_is_handed_off_while_it_is_busy_and_each_command_of_it_is_counted() {
 #[test]
 fn a_handed_off_guest_is_answered_as_any_other() {
     let script = "echo [1]\necho#a [2]\n\n  \nslow [30]\necho [3]\nnosuch\necho [4]\nadd [1, 2]\nadd [true]\n\
-                  block [5]\nnothing\n{\noptions\nfail [\"it\"]\necho {a: 'json5'}\necho [5]\r\npanic\n\
+                  block [5]\nnothing\n{\noptions\nfail [\"it\"]\n\
+                  refuse ['full', 'no', {n: 0.5}]\necho {a: 'json5'}\necho [5]\r\npanic\n\
                   ready [5]\necho [\"\\u00e9\"]\ndae\necho \u{e9}\necho [6]\n";
     let answers = [false, true].map(|is_handed_off| {
         let ecosystem = Ecosystem::start();
@@ -95,7 +96,9 @@ fn a_handed_off_guest_is_answered_as_any_other() {
         lines
     });
     assert_eq!(answers[0], answers[1]);
-    assert_eq!(answers[0].len(), 20, "{answers:?}");
+    assert_eq!(answers[0].len(), 21, "{answers:?}");
+    let coded = r#"error [{"command":"refuse","code":"full","message":"no","data":{"n":0.5}}]"#;
+    assert!(answers[1].iter().any(|line| line == coded), "{answers:?}");
 }
 
 #[test]

@@ -152,11 +152,6 @@ impl Client<TcpStream> {
         Ok(client)
     }
 
-    /// Returns whether the daemon may be of another make.
-    pub(crate) fn is_foreign(&self) -> bool {
-        self.is_foreign
-    }
-
     /// Sets the limit for an answer, for any daemon.
     pub(crate) fn wait_at_most(&mut self, limit: Duration) {
         self.answer_max = Some(limit);

@@ -8,7 +8,7 @@ use dae_common_tcp::PART;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Client, Stream};
+use super::{Client, Stream, Until};
 use crate::incoming::{Incoming, array, one};
 
 /// The tag of a call in parts. One is enough, since one call is under way at a time.
@@ -43,10 +43,12 @@ impl<S: Stream> Client<S> {
         let mut line = ASKS.to_vec();
         self.write_call(&mut line, name, arguments)?;
         let mut has_items = false;
-        let reply = self.send_and_wait(name, &line, &mut |part| {
+        let take = &mut |part: ReplyPart| {
             has_items |= !part.progress;
             take(part)
-        })?;
+        };
+        let reply = self.exchange(name, &line, Until { fence: None, take })?;
+        let reply = reply.unwrap_or_default();
         let is_whole = has_items && reply.is_empty();
         (!is_whole).then(|| one(reply)).transpose()
     }

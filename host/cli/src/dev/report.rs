@@ -23,8 +23,16 @@ pub(super) fn line(installed: &Installed, steps: &Steps) -> String {
     let Steps { by, .. } = steps;
     let (build, take_over) = (steps.build.as_millis(), steps.take_over.as_millis());
     let (name, by, total) = (&installed.name, by.name(), steps.total.as_secs_f64());
-    let commands = commands(&installed.changes);
+    let commands = commands(&installed.changes) + &breaks(&installed.changes);
     format!("{name}: saved → {by} {build} ms → took over {take_over} ms = {total:.2} s{commands}")
+}
+
+/// Returns the changes that break a caller.
+fn breaks(changes: &CommandChanges) -> String {
+    match changes.breaks.is_empty() {
+        true => String::new(),
+        false => format!(" · breaks callers: {}", changes.breaks.join("; ")),
+    }
 }
 
 /// Returns the changed commands: new ones with their arguments, the others by name.
@@ -43,5 +51,25 @@ fn commands(changes: &CommandChanges) -> String {
     match all.is_empty() {
         true => String::new(),
         false => format!(" · commands: {}", all.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_breaks_a_caller_stands_behind_the_commands() {
+        let mut changes = CommandChanges {
+            changed: vec!["add(a: any), before add()".to_owned()],
+            ..CommandChanges::default()
+        };
+        assert_eq!(commands(&changes), " · commands: add changed");
+        assert_eq!(breaks(&changes), "");
+        changes.breaks = vec!["add: a became required".to_owned()];
+        assert_eq!(
+            breaks(&changes),
+            " · breaks callers: add: a became required"
+        );
     }
 }

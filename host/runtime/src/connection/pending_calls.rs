@@ -9,6 +9,7 @@
 //! [`GIVEN_UP_AFTER`] after its caller stopped waiting is given up: its entry stays for a late reply until the next
 //! call of that name.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +17,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use dae_common_tcp::{ErrorCode, Fault, Message};
+use dae_common_tcp::{DaemonError, ErrorCode, Fault, Message, write_daemon_error};
+use dae_plugin_api::coded::{CodedError, RawData};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -34,11 +37,17 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 /// The reason why a call has no result: the argument of an `error` line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallError {
-    /// One of Common TCP's error codes.
+    /// One of Common TCP's error codes, or one of the called daemon's own.
     pub code: String,
     /// A text for a person.
     #[serde(default)]
     pub message: String,
+    /// The data for a program; `null` stands for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<RawData>,
+    /// The daemon that was called, for a caller that knows only the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<String>,
 }
 
 impl CallError {
@@ -48,6 +57,36 @@ impl CallError {
         CallError {
             code: code.as_str().to_owned(),
             message: message.into(),
+            data: None,
+            daemon: None,
+        }
+    }
+
+    /// Returns the error with the name of the daemon that was called.
+    #[must_use]
+    pub fn of_daemon(mut self, name: &str) -> Self {
+        self.daemon = Some(name.to_owned());
+        self
+    }
+
+    /// Appends the error line for that command.
+    pub fn write_line(&self, out: &mut Vec<u8>, command: &str, tag: Option<&str>) {
+        let error = DaemonError {
+            code: &self.code,
+            message: &self.message,
+            data: self.data.as_ref().map(RawData::get),
+        };
+        write_daemon_error(out, command, tag, &error);
+    }
+}
+
+impl From<CodedError> for CallError {
+    fn from(error: CodedError) -> Self {
+        CallError {
+            code: error.code,
+            message: error.message,
+            data: error.data,
+            daemon: None,
         }
     }
 }
@@ -372,23 +411,36 @@ pub async fn in_time(reply: ReplyFuture, limit: Duration, (who, name): (&str, &s
 }
 
 /// Reads an `error` line: the command that failed, and why. It is lenient, since a failure that stays in the table
-/// would give each later call its predecessor's reply. Returns `None` if the line names no command.
+/// would give each later call its predecessor's reply. The data are not parsed, so they may be any JSON. Returns `None` if
+/// the line names no command.
 fn refusal_in(message: &Message<'_>) -> Option<(String, CallError)> {
     if message.name != "error" {
         return None;
     }
-    let arguments: Vec<Value> = serde_json::from_slice(&as_array(message.arguments)).ok()?;
-    let refusal = arguments.first()?;
-    let text = |key: &str| match refusal.get(key) {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) if text.trim().is_empty() => None,
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(other) => Some(other.to_string()),
+    let arguments: Vec<Box<RawValue>> =
+        serde_json::from_slice(&as_array(message.arguments)).ok()?;
+    let refusal: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(arguments.first()?.get()).ok()?;
+    let text = |key: &str| {
+        let json = refusal.get(key)?.get();
+        match serde_json::from_str(json) {
+            Ok(Value::Null) => None,
+            Ok(Value::String(text)) if text.trim().is_empty() => None,
+            Ok(Value::String(text)) => Some(text),
+            Ok(_) | Err(_) => Some(json.to_owned()),
+        }
     };
     let command = text("command")?;
-    let code = text("code").unwrap_or_else(|| ErrorCode::Failed.as_str().to_owned());
-    let message = text("message").unwrap_or_else(|| format!("{command} failed"));
-    Some((command, CallError { code, message }))
+    let data = refusal.get("data").map(|data| data.get());
+    let error = CallError {
+        code: text("code").unwrap_or_else(|| ErrorCode::Failed.as_str().to_owned()),
+        message: text("message").unwrap_or_else(|| format!("{command} failed")),
+        data: data
+            .filter(|json| *json != "null")
+            .and_then(|json| RawData::read(json.to_owned())),
+        daemon: None,
+    };
+    Some((command, error))
 }
 
 /// Converts arguments as received to a strict JSON array.

@@ -2,8 +2,10 @@
 
 use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error, write_message};
 use dae_plugin_api::abi::status;
+use dae_plugin_api::coded::CodedError;
 use serde_json::json;
 
+use crate::connection::pending_calls::CallError;
 use crate::instance::Instance;
 use crate::plugin::command_table::ResolvedCommand;
 use crate::plugin::completion::{Call, host_status};
@@ -133,6 +135,9 @@ pub(crate) fn count_ended(tally: &mut BatchCounts, status: u32) {
 fn write_failure(out: &mut Vec<u8>, to: ReplyTo<'_>, status: u32, text: &str) {
     let ReplyTo { name, tag } = to;
     match status {
+        status::CODED => {
+            CallError::from(CodedError::read(text.as_bytes())).write_line(out, name, tag);
+        }
         host_status::UNKNOWN_DAEMON => write_control_error(out, to, "unknown-daemon", text),
         host_status::NOT_RUNNING => write_control_error(out, to, "not-running", text),
         host_status::NAME_TAKEN => write_control_error(out, to, "name-taken", text),
@@ -157,7 +162,8 @@ fn write_control_error(out: &mut Vec<u8>, to: ReplyTo<'_>, code: &str, text: &st
     write_message(out, "error", to.tag, error.to_string().as_bytes());
 }
 
-/// Returns the protocol's error code for a status.
+/// Returns the protocol's error code for a status. A number of a later plugin is a failure of the daemon's own: a host
+/// from before a status was added answers `failed` for it, with the sink's text as the message.
 pub fn code_of(status: u32) -> ErrorCode {
     match status {
         status::BAD_ARGUMENTS => ErrorCode::BadArguments,
@@ -166,5 +172,68 @@ pub fn code_of(status: u32) -> ErrorCode {
         status::GONE => ErrorCode::Unavailable,
         host_status::TIMEOUT => ErrorCode::Timeout,
         _ => ErrorCode::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dae_plugin_api::coded::is_own_code;
+
+    use super::*;
+
+    fn line(status: u32, sunk: &str) -> (String, BatchCounts) {
+        let (mut out, mut tally) = (Vec::new(), BatchCounts::default());
+        let mut lines = ReplyLines {
+            out: &mut out,
+            tally: &mut tally,
+        };
+        let to = ReplyTo {
+            name: "get",
+            tag: Some("7"),
+        };
+        lines.write_ended(to, status, sunk.as_bytes());
+        (String::from_utf8(out).unwrap(), tally)
+    }
+
+    #[test]
+    fn a_coded_error_is_a_line_with_its_code_and_its_data() {
+        let (written, tally) = line(
+            status::CODED,
+            r#"{"code":"full","message":"no","data":{"n":0.10}}"#,
+        );
+        let expected =
+            r#"error#7 [{"command":"get","code":"full","message":"no","data":{"n":0.10}}]"#;
+        assert_eq!(written, format!("{expected}\n"));
+        assert_eq!((tally.calls, tally.errors, tally.panics), (1, 1, 0));
+    }
+
+    /// A plugin need not be written with the crate that checks its errors.
+    #[test]
+    fn a_plugin_can_take_no_code_of_the_protocol() {
+        for code in ErrorCode::ALL {
+            assert!(!is_own_code(code.as_str()), "{code}");
+            let (written, _) = line(
+                status::CODED,
+                &format!(r#"{{"code":"{code}","message":"no"}}"#),
+            );
+            assert!(
+                written.contains(r#""code":"failed","message":"no"#),
+                "{written}"
+            );
+        }
+        let (written, _) = line(status::CODED, "no JSON");
+        assert!(
+            written.contains(r#""code":"failed","message":"no JSON""#),
+            "{written}"
+        );
+    }
+
+    /// A plugin built later may have further statuses; its message arrives all the same.
+    #[test]
+    fn an_unknown_status_is_a_failure_with_the_sinks_text() {
+        let (written, tally) = line(status::CODED + 1, r#"{"code":"full","message":"no"}"#);
+        let expected = r#"error#7 [{"command":"get","code":"failed","message":"{\"code\":\"full\",\"message\":\"no\"}"}]"#;
+        assert_eq!(written, format!("{expected}\n"));
+        assert_eq!(tally.errors, 1);
     }
 }

@@ -141,14 +141,14 @@ impl EcosystemApi {
                     bytes.extend_from_slice(json!(credential).to_string().as_bytes());
                     Completion::done(bytes)
                 }
-                Err(refusal) => refusal.into(),
+                Err(refusal) => refusal.of_daemon(&opened.client.name).into(),
             }
         }))
     }
 
     fn call_guest(&self, guest: u64, message: &Message<'_>, line: &[u8]) -> HostAnswer {
         if let Some(client) = self.client(guest) {
-            return asking(client.call(message.name, message.arguments));
+            return asking(client.call(message.name, message.arguments), client);
         }
         match self.guests.find(guest) {
             Some(guest) => self.ask_guest(&guest, message, line),
@@ -399,11 +399,14 @@ impl Drop for EcosystemApi {
     }
 }
 
-fn asking(calling: CallProgress) -> HostAnswer {
+/// Returns the answer to a call over `client`. Its error names the daemon, since the caller knows only a number.
+fn asking(calling: CallProgress, client: Arc<Client>) -> HostAnswer {
+    let named =
+        move |reply: CallReply| ended(reply.map_err(|refusal| refusal.of_daemon(&client.name)));
     match calling {
-        CallProgress::Now(reply) => HostAnswer::Now(ended(reply)),
+        CallProgress::Now(reply) => HostAnswer::Now(named(reply)),
         CallProgress::Later(reply) => {
-            HostAnswer::Later(Box::pin(async move { ended(reply.await) }))
+            HostAnswer::Later(Box::pin(async move { named(reply.await) }))
         }
     }
 }

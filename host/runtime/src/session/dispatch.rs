@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use dae_common_tcp::{ErrorCode, nearest};
 use dae_plugin_api::abi::status;
+use dae_plugin_api::coded::CodedError;
 use serde_json::json;
 
 use crate::connection::event_handlers::is_ours;
@@ -158,6 +159,7 @@ fn reply_of(status: u32, mut bytes: Vec<u8>) -> (CallReply, BatchCounts) {
             Ok(bytes)
         }
         status::NOTHING => Ok(b"[]".to_vec()),
+        status::CODED => Err(CodedError::read(&bytes[1..]).into()),
         status => {
             let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
             Err(CallError::new(reply::code_of(status), text))
@@ -235,6 +237,19 @@ mod tests {
             name: name.to_owned(),
             arguments: String::new(),
         }
+    }
+
+    #[test]
+    fn a_coded_error_keeps_its_data_and_counts_as_an_error() {
+        let sunk = br#"[{"code":"full","message":"no","data":{"n":1}}"#.to_vec();
+        let (reply, tally) = reply_of(status::CODED, sunk);
+        let refusal = reply.unwrap_err();
+        assert_eq!(
+            (refusal.code.as_str(), refusal.message.as_str()),
+            ("full", "no")
+        );
+        assert_eq!(refusal.data.unwrap().get(), r#"{"n":1}"#);
+        assert_eq!((tally.calls, tally.errors, tally.panics), (1, 1, 0));
     }
 
     #[tokio::test]

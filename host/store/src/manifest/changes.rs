@@ -1,79 +1,278 @@
-//! Compares the commands of two plugin files, to show what guests will notice. Pure functions.
+//! Compares two plugin files, to report what changes for callers. Pure functions.
 //!
-//! A command's name and arguments are compared. Its kind and its doc comment don't count.
+//! A caller sends arguments by position or by name, reads results, and hears events. So an argument may become wider and a
+//! result narrower; anything else breaks a caller. Doc comments, the kind of a command and its time limit don't count.
 
-use super::{Command, Manifest};
+use super::compatibility::{self, SchemaAt, Unlisted};
+use super::{Command, Event, Manifest, Schema};
 use crate::report::CommandChanges;
+use crate::settings::Settings;
+
+mod arguments;
 
 /// Returns the changes from `before` to `after`. Each list is in the order of its file.
 #[must_use]
 pub fn changes(before: &Manifest, after: &Manifest) -> CommandChanges {
-    let (before, after) = (&before.commands[..], &after.commands[..]);
-    let mut changes = CommandChanges::default();
-    for command in after {
-        let signature = command.signature();
-        match named(before, &command.name).map(Command::signature) {
-            None => changes.added.push(signature),
-            Some(old) if old != signature => {
-                changes.changed.push(format!("{signature}, before {old}"));
-            }
-            Some(_) => {}
-        }
+    let mut found = Findings::default();
+    found.compare_names(&before.commands, &after.commands);
+    found.are_schemas_new = knows_schemas(before) != knows_schemas(after);
+    if found.are_schemas_new {
+        let word = if knows_schemas(after) {
+            "now"
+        } else {
+            "no longer"
+        };
+        found.note(format!("its schemas are {word} known"), Effect::None);
     }
-    let has_gone = |command: &&Command| named(after, &command.name).is_none();
-    let gone = before.iter().filter(has_gone);
-    changes.removed = gone.map(Command::signature).collect();
-    changes
+    for (old, new) in pairs(before, after) {
+        found.compare_commands(old, new);
+    }
+    found.compare_events(&before.events, &after.events);
+    found.compare_configs(before.config.as_ref(), after.config.as_ref());
+    found.changes
+}
+
+/// Refuses changes that break a caller, if the request or else the daemon's settings say so.
+///
+/// # Errors
+/// Each change that breaks a caller, and the ways out.
+pub fn check_strict(
+    changes: &CommandChanges,
+    asked: Option<bool>,
+    settings: &Settings,
+) -> Result<(), String> {
+    if changes.breaks.is_empty() || !asked.unwrap_or(settings.strict) {
+        return Ok(());
+    }
+    Err(format!(
+        "it breaks callers, which `strict` refuses: {}; change the code, or repeat this with `strict` false",
+        changes.breaks.join("; ")
+    ))
 }
 
 fn named<'a>(commands: &'a [Command], name: &str) -> Option<&'a Command> {
     commands.iter().find(|command| command.name == name)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::Argument;
+fn pairs<'a>(
+    before: &'a Manifest,
+    after: &'a Manifest,
+) -> impl Iterator<Item = (&'a Command, &'a Command)> {
+    let new = after.commands.iter();
+    new.filter_map(|new| Some((named(&before.commands, &new.name)?, new)))
+}
 
-    fn command(name: &str, arguments: &[&str]) -> Command {
-        let argument = |name: &&str| Argument {
-            name: (*name).to_owned(),
-            type_name: "number".to_owned(),
-            ..Argument::default()
-        };
-        Command {
-            name: name.to_owned(),
-            kind: "sync".to_owned(),
-            arguments: arguments.iter().map(argument).collect(),
-            ..Command::default()
+/// Returns whether the file has any schema. One that was built before there were schemas has none.
+fn knows_schemas(manifest: &Manifest) -> bool {
+    let arguments = |command: &Command| command.arguments.iter().any(|a| a.schema.is_known());
+    let mut commands = manifest.commands.iter();
+    manifest.commands.is_empty() || commands.any(|one| one.result.is_known() || arguments(one))
+}
+
+/// The effect of a change on callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    None,
+    Breaks,
+}
+
+/// The direction in which values of a schema go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    /// From callers to the daemon.
+    In,
+    /// From the daemon to callers.
+    Out,
+}
+
+/// The changes found so far.
+#[derive(Default)]
+struct Findings {
+    changes: CommandChanges,
+    /// True if only one of the files has schemas. That is reported once.
+    are_schemas_new: bool,
+}
+
+impl Findings {
+    fn note(&mut self, sentence: String, effect: Effect) {
+        if effect == Effect::Breaks {
+            self.changes.breaks.push(sentence.clone());
+        }
+        self.changes.callers.push(sentence);
+    }
+
+    /// Finds the commands that came and went, and those with another signature.
+    fn compare_names(&mut self, before: &[Command], after: &[Command]) {
+        for command in after {
+            let signature = command.signature();
+            match named(before, &command.name).map(Command::signature) {
+                None => {
+                    self.note(format!("added {signature}"), Effect::None);
+                    self.changes.added.push(signature);
+                }
+                Some(old) if old != signature => {
+                    let changed = format!("{signature}, before {old}");
+                    self.changes.changed.push(changed);
+                }
+                Some(_) => {}
+            }
+        }
+        for command in before {
+            if named(after, &command.name).is_none() {
+                let signature = command.signature();
+                self.note(format!("removed {signature}"), Effect::Breaks);
+                self.changes.removed.push(signature);
+            }
         }
     }
 
-    #[test]
-    fn what_came_what_went_and_what_takes_other_arguments() {
-        let of = |commands: &[Command]| Manifest {
-            commands: commands.to_vec(),
-            ..Manifest::default()
+    fn compare_commands(&mut self, old: &Command, new: &Command) {
+        self.compare_arguments(&new.name, &old.arguments, &new.arguments);
+        let result = format!("{}: result", new.name);
+        self.compare(&result, (&old.result, &new.result), Direction::Out);
+        for (mark, was, is, lost) in [
+            ("read-only", old.read_only, new.read_only, Effect::Breaks),
+            ("idempotent", old.idempotent, new.idempotent, Effect::Breaks),
+            (
+                "destructive",
+                old.destructive,
+                new.destructive,
+                Effect::None,
+            ),
+        ] {
+            // To destroy something is new for callers when it comes, any other mark when it goes.
+            let gained = match lost {
+                Effect::Breaks => Effect::None,
+                Effect::None => Effect::Breaks,
+            };
+            match (was, is) {
+                (true, false) => self.note(format!("{}: is no longer {mark}", new.name), lost),
+                (false, true) => self.note(format!("{}: is now {mark}", new.name), gained),
+                _ => {}
+            }
+        }
+    }
+
+    fn compare_events(&mut self, before: &[Event], after: &[Event]) {
+        for new in after {
+            let name = &new.name;
+            let Some(old) = before.iter().find(|old| old.name == *name) else {
+                self.note(format!("added the event {name}"), Effect::None);
+                continue;
+            };
+            let (was, is) = (old.arguments.len(), new.arguments.len());
+            if was != is {
+                let sentence = format!("event {name}: had {was} arguments, has {is}");
+                self.note(sentence, Effect::Breaks);
+                continue;
+            }
+            for (old, new) in old.arguments.iter().zip(&new.arguments) {
+                let what = format!("event {name}: {}", new.name);
+                self.compare(&what, (&old.schema, &new.schema), Direction::Out);
+            }
+        }
+        for old in before {
+            if !after.iter().any(|new| new.name == old.name) {
+                self.note(format!("removed the event {}", old.name), Effect::Breaks);
+            }
+        }
+    }
+
+    /// Compares configs. A config that the new code refuses ends the reload, so no change of it breaks a caller.
+    fn compare_configs(&mut self, old: Option<&Schema>, new: Option<&Schema>) {
+        let difference = match (old, new) {
+            (Some(old), Some(new)) => self.difference("config", (old, new), Direction::In),
+            (None, Some(_)) => Some(("added a config".to_owned(), Effect::None)),
+            (Some(_), None) => Some(("removed its config".to_owned(), Effect::None)),
+            (None, None) => None,
         };
-        let before = of(&[
-            command("stays", &["a"]),
-            command("goes", &[]),
-            command("grows", &["a"]),
-        ]);
-        let after = of(&[
-            command("comes", &["a"]),
-            Command {
-                kind: "async".to_owned(),
-                timeout_ms: None,
-                ..command("stays", &["a"])
-            },
-            command("grows", &["a", "b"]),
-        ]);
-        let text = changes(&before, &after).to_string();
-        assert_eq!(
-            text,
-            "added comes(a: number); removed goes(); changed grows(a: number, b: number), before grows(a: number)"
-        );
-        assert!(changes(&before, &before).is_empty());
+        if let Some((sentence, _)) = difference {
+            self.note(sentence, Effect::None);
+        }
+    }
+
+    fn compare(&mut self, what: &str, schemas: (&Schema, &Schema), direction: Direction) {
+        if let Some((sentence, effect)) = self.difference(what, schemas, direction) {
+            self.note(sentence, effect);
+        }
+    }
+
+    /// Returns the difference of two schemas as a sentence, with its effect.
+    fn difference(
+        &self,
+        what: &str,
+        (old, new): (&Schema, &Schema),
+        direction: Direction,
+    ) -> Option<(String, Effect)> {
+        if old == new {
+            return None;
+        }
+        match (old.is_known(), new.is_known()) {
+            (true, true) => {}
+            _ if self.are_schemas_new => return None,
+            (false, _) => {
+                let is = words(&value(new)?);
+                return Some((format!("{what} was unknown, is {is}"), Effect::None));
+            }
+            (true, false) => {
+                let was = words(&value(old)?);
+                return Some((format!("{what} was {was}, is unknown"), Effect::None));
+            }
+        }
+        difference_of_values(what, (&value(old)?, &value(new)?), direction)
     }
 }
+
+fn words(schema: &serde_json::Value) -> String {
+    compatibility::spoken(SchemaAt::whole(schema))
+}
+
+/// Returns a schema as JSON. A schema is always JSON.
+fn value(schema: &Schema) -> Option<serde_json::Value> {
+    serde_json::from_str(schema.text()).ok()
+}
+
+/// Returns the difference of two schemas, of which neither is unknown.
+fn difference_of_values(
+    what: &str,
+    (old, new): (&serde_json::Value, &serde_json::Value),
+    direction: Direction,
+) -> Option<(String, Effect)> {
+    let (old, new) = (SchemaAt::whole(old), SchemaAt::whole(new));
+    let breaking = match direction {
+        Direction::In => compatibility::accepts(new, old, Unlisted::Differ),
+        Direction::Out => compatibility::accepts(old, new, Unlisted::Ignored),
+    };
+    let is_new_wide = direction == Direction::In;
+    if let Err(mismatch) = breaking {
+        let sentence = sentence(what, &mismatch, is_new_wide);
+        return Some((sentence, Effect::Breaks));
+    }
+    // Nothing breaks, so each difference is one that callers need not know.
+    [(new, old, true), (old, new, false)]
+        .into_iter()
+        .find_map(|(wide, narrow, is_new_wide)| {
+            let mismatch = compatibility::accepts(wide, narrow, Unlisted::Differ).err()?;
+            Some((sentence(what, &mismatch, is_new_wide), Effect::None))
+        })
+}
+
+/// Returns a difference in words: `result.zip was string, is integer`.
+fn sentence(what: &str, mismatch: &compatibility::Mismatch, is_new_wide: bool) -> String {
+    let (old, new) = match is_new_wide {
+        true => (&mismatch.narrow, &mismatch.wide),
+        false => (&mismatch.wide, &mismatch.narrow),
+    };
+    let place = format!("{what}{}", mismatch.path);
+    let changed = match old == new {
+        true => format!("{place} is another {new}"),
+        false => format!("{place} was {old}, is {new}"),
+    };
+    match mismatch.is_open {
+        true => format!("{changed}, which can't be compared"),
+        false => changed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

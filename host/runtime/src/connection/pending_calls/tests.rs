@@ -150,6 +150,34 @@ fn an_error_line_that_lacks_something_answers_its_call_all_the_same() {
 }
 
 #[test]
+fn the_data_of_an_error_line_come_as_they_were_written() {
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    for data in [
+        r#"{"b":0.10,"a":340282366920938463463374607431768211455}"#,
+        "1e400",
+        &deep,
+    ] {
+        let asked = PendingCalls::default();
+        let mut waiting = call(&asked, "get");
+        let line = format!(r#"[{{"command":"get","code":"full","message":"no","data":{data}}}]"#);
+        assert_eq!(asked.answer(&message("error", &line)), LineMatch::Ours);
+        let refusal = waiting.look().unwrap().unwrap_err();
+        assert_eq!(refusal.data.as_ref().map(RawData::get), Some(data));
+        let mut written = Vec::new();
+        refusal.write_line(&mut written, "get", None);
+        assert_eq!(written, format!("error {line}\n").into_bytes());
+    }
+    for (without, code) in [(r#""data":null"#, "a"), (r#""other":1"#, "b")] {
+        let asked = PendingCalls::default();
+        let mut waiting = call(&asked, "get");
+        let line = format!(r#"[{{"command":"get","code":"{code}",{without}}}]"#);
+        asked.answer(&message("error", &line));
+        let refusal = waiting.look().unwrap().unwrap_err();
+        assert_eq!((refusal.code.as_str(), refusal.data), (code, None));
+    }
+}
+
+#[test]
 fn a_call_that_was_given_up_is_known_and_makes_room_for_the_next() {
     let asked = PendingCalls::default();
     call(&asked, "dae").abandon_long_ago();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use dae_common_tcp::{ErrorCode, write_error};
+use dae_common_tcp::ErrorCode;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{Notify, oneshot};
 
@@ -251,8 +251,7 @@ async fn given_up(reply: Option<&mut oneshot::Sender<CallReply>>) {
 /// Passes the refusal of an event to the event handlers as an `error` event.
 fn tell_error(client: &Client, command: &str, refusal: &CallError) {
     let mut line = Vec::new();
-    let code = refusal.code.parse().unwrap_or(ErrorCode::Failed);
-    write_error(&mut line, command, None, code, &refusal.message);
+    refusal.write_line(&mut line, command, None);
     line.pop();
     client.heard.notify(&line);
 }

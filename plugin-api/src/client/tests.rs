@@ -1,0 +1,344 @@
+//! Tests of the comparison between a client and a daemon, and of the line that a call sends.
+
+use serde_json::{Value, json};
+
+use super::CallLine;
+use super::compare::{Descriptions, check};
+use super::fit::fits;
+
+/// Pairs of schemas: all values of the first are values of the second.
+const FITTING: &[(&str, &str)] = &[
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"{"type":"integer","minimum":0,"maximum":65535}"##,
+    ),
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"{"type":"number"}"##,
+    ),
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"{"anyOf":[{"type":"integer","minimum":0,"maximum":65535},{"type":"null"}]}"##,
+    ),
+    (r##"{"enum":["a","b"]}"##, r##"{"type":"string"}"##),
+    (r##"{"const":"a"}"##, r##"{"enum":["a","b"]}"##),
+    (r##"{"type":"string"}"##, r##"{"enum":["a","b"]}"##),
+    (
+        r##"{"type":["string","null"]}"##,
+        r##"{"anyOf":[{"type":"null"},{"type":"string"}]}"##,
+    ),
+    (
+        r##"{"type":"integer","format":"uint64","minimum":0}"##,
+        r##"{"type":"integer","minimum":0,"maximum":18446744073709551615}"##,
+    ),
+    (
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":255}}"##,
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":65535}}"##,
+    ),
+    (
+        r##"{"type":"array","prefixItems":[{"type":"integer","minimum":0,"maximum":255},{"type":"integer","minimum":0,"maximum":255}],"items":false,"minItems":2,"maxItems":2}"##,
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":65535}}"##,
+    ),
+    (
+        r##"true"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+    ),
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"true"##,
+    ),
+    (
+        r##"{"type":["null","boolean","number","string","array","object"]}"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+    ),
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"{"type":["null","boolean","number","string","array","object"]}"##,
+    ),
+    (
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":255},"y":{"type":"integer","minimum":0,"maximum":255}},"required":["x","y"]}"##,
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":65535},"z":{"type":"integer","minimum":0,"maximum":255}},"required":["x"]}"##,
+    ),
+    (
+        r##"{"type":"object","additionalProperties":{"type":"integer","minimum":0,"maximum":255}}"##,
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":65535},"z":{"type":"integer","minimum":0,"maximum":255}},"required":["x"]}"##,
+    ),
+    (
+        r##"{"$ref":"#/$defs/P","$defs":{"P":{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":255},"y":{"type":"integer","minimum":0,"maximum":255}},"required":["x","y"]}}}"##,
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":65535},"z":{"type":"integer","minimum":0,"maximum":255}},"required":["x"]}"##,
+    ),
+    (
+        r##"{"$ref":"#/$defs/gone"}"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+    ),
+];
+
+/// Pairs that don't fit, with the place, and the words for the second schema.
+const PARTING: &[(&str, &str, &str, &str)] = &[
+    (
+        r##"{"type":"integer","minimum":0,"maximum":65535}"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        "",
+        "an integer from 0 to 255",
+    ),
+    (
+        r##"{"type":"number"}"##,
+        r##"{"type":"integer"}"##,
+        "",
+        "an integer",
+    ),
+    (
+        r##"{"type":"string"}"##,
+        r##"{"anyOf":[{"type":"integer","minimum":0,"maximum":255},{"type":"null"}]}"##,
+        "",
+        "an integer from 0 to 255 or null",
+    ),
+    (
+        r##"{"anyOf":[{"type":"integer","minimum":0,"maximum":255},{"type":"null"}]}"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        "",
+        "an integer from 0 to 255",
+    ),
+    (
+        r##"{"enum":["a","c"]}"##,
+        r##"{"enum":["a","b"]}"##,
+        "",
+        "\"a\" or \"b\"",
+    ),
+    (
+        r##"{"type":"string"}"##,
+        r##"{"type":"string","minLength":1,"maxLength":1}"##,
+        "",
+        "a string of 1 character",
+    ),
+    (
+        r##"{"type":"array","items":{"type":"string"}}"##,
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":255}}"##,
+        "[0]",
+        "an integer from 0 to 255",
+    ),
+    (
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":255}}"##,
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":255},"minItems":3,"maxItems":3}"##,
+        "",
+        "an array of 3 elements, each an integer from 0 to 255",
+    ),
+    (
+        r##"{"type":"object","properties":{"x":{"type":"string"}},"required":["x"]}"##,
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":255}},"required":["x"]}"##,
+        ".x",
+        "an integer from 0 to 255",
+    ),
+    (
+        r##"{"type":"object","properties":{"x":{"type":"string"}},"required":["x"]}"##,
+        r##"{"type":"object","properties":{"y":{"type":"integer","minimum":0,"maximum":255}},"required":["y"]}"##,
+        ".y",
+        "only one that has it",
+    ),
+    (
+        r##"{"type":"object","properties":{"x":{"type":"string"}},"required":["x"]}"##,
+        r##"{"type":"object","properties":{},"additionalProperties":false}"##,
+        ".x",
+        "an object",
+    ),
+    (
+        r##"{"type":"object","additionalProperties":{"type":"integer","minimum":0,"maximum":65535}}"##,
+        r##"{"type":"object","additionalProperties":{"type":"integer","minimum":0,"maximum":255}}"##,
+        ".*",
+        "an integer from 0 to 255",
+    ),
+];
+
+fn read(schema: &str) -> Value {
+    serde_json::from_str(schema).expect("it is JSON")
+}
+
+fn gap(given: Value, taken: Value) -> Option<(String, String, String)> {
+    let gap = fits(&given, &taken).err()?;
+    Some((gap.path, gap.given, gap.taken))
+}
+
+#[test]
+fn what_is_within_the_other_schema_fits() {
+    for (given, taken) in FITTING {
+        assert_eq!(gap(read(given), read(taken)), None, "{given} in {taken}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_shown_with_its_place() {
+    for (given, taken, path, words) in PARTING {
+        let (found, _, shown) = gap(read(given), read(taken)).expect("it doesn't fit");
+        assert_eq!(
+            (found.as_str(), shown.as_str()),
+            (*path, *words),
+            "{given} in {taken}"
+        );
+    }
+}
+
+#[test]
+fn schemas_that_refer_to_themselves_are_compared_in_bounded_time() {
+    let itself = json!({"$ref": "#"});
+    assert_eq!(
+        gap(itself.clone(), json!({"type": "string"})),
+        None,
+        "it describes nothing"
+    );
+    let pair = json!({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}});
+    assert_eq!(
+        gap(pair, json!({"type": "string"})),
+        None,
+        "it describes nothing"
+    );
+    let tree = |leaf: &str| {
+        let branch = json!({"type": "array", "items": {"$ref": "#"}});
+        json!({"anyOf": [branch, branch, {"type": "object", "additionalProperties": {"$ref": "#"}}, {"type": leaf}]})
+    };
+    assert_eq!(gap(tree("string"), tree("string")), None);
+    // Each level has several ways, so that all of them would never end.
+    let _ = gap(tree("string"), tree("boolean"));
+    let leaf = gap(tree("string"), json!({"type": "array"}));
+    assert!(leaf.is_some(), "a leaf is no array");
+}
+
+const CALLS: &[u8] = br#"[
+    {"name":"add","arguments":[
+        {"name":"to","schema":{"type":"string"}},
+        {"name":"by","optional":true,"schema":{"anyOf":[{"type":"integer","minimum":0},{"type":"null"}]}}
+    ],"result":{"type":"integer","minimum":0}},
+    {"name":"list","arguments":[{"name":"tags","rest":true,"schema":{"type":"string"}}],"result":{"type":"array","items":true}}
+]"#;
+
+/// Returns the error of the client above at a daemon with these schemas, or nothing.
+fn refused(add: &Value, list: &Value) -> String {
+    let help = json!({"add": {"schema": add}, "list": {"schema": list}});
+    refused_by(Some(help), None)
+}
+
+fn refused_by(help: Option<Value>, options: Option<Value>) -> String {
+    let checked = check("Shop", CALLS, &Descriptions { help, options });
+    checked
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default()
+}
+
+const TEXT: &str = r#"{"name":"s","schema":{"type":"string"}}"#;
+const COUNT: &str = r#"{"name":"n","optional":true,"schema":{"anyOf":[{"type":"integer","minimum":0},{"type":"null"}]}}"#;
+const NEEDED: &str = r#"{"name":"n","schema":{"type":"integer"}}"#;
+const REST: &str = r#"{"name":"all","rest":true,"schema":{"type":"string"}}"#;
+
+/// The arguments and the result of `add` that don't fit the client above, each with the error.
+const OTHER_ADDS: &[(&[&str], &str, &str)] = &[
+    (
+        &[COUNT, COUNT],
+        "integer",
+        "argument 1 (`to`): the client sends a string, and the daemon takes an integer from 0 or null",
+    ),
+    (
+        &[TEXT, NEEDED],
+        "integer",
+        "argument 2 (`by`): the client may leave it out, and the daemon requires it",
+    ),
+    (
+        &[TEXT],
+        "integer",
+        "argument 2 (`by`): the client sends it, and the daemon takes 1 argument",
+    ),
+    (
+        &[TEXT, COUNT, TEXT],
+        "integer",
+        "argument 3 (`s`): the daemon requires it, and the client does not send it",
+    ),
+    (
+        &[TEXT, COUNT],
+        "string",
+        "result: the daemon returns a string, and the client reads an integer from 0",
+    ),
+];
+
+/// The arguments of `list` that don't fit the client above, each with the error.
+const OTHER_LISTS: &[(&[&str], &str)] = &[
+    (
+        &[TEXT],
+        "argument 1 (`s`): the client may leave it out, and the daemon requires it",
+    ),
+    (
+        &[],
+        "argument 1 (`tags`): the client sends it, and the daemon takes no argument",
+    ),
+];
+
+/// Returns the schema of a command with these arguments and the type of its result.
+fn command(arguments: &[&str], result: &str) -> Value {
+    let arguments: Vec<Value> = arguments.iter().map(|one| read(one)).collect();
+    json!({"arguments": arguments, "result": {"type": result}})
+}
+
+#[test]
+fn an_error_names_the_command_and_the_argument() {
+    let add = command(&[TEXT, COUNT], "integer");
+    let list = command(&[REST], "array");
+    assert_eq!(refused(&add, &list), "");
+    let mut cases = Vec::new();
+    for (arguments, result, expected) in OTHER_ADDS {
+        let error = refused(&command(arguments, result), &list);
+        cases.push((error, format!("`add`, {expected}")));
+    }
+    for (arguments, expected) in OTHER_LISTS {
+        let error = refused(&add, &command(arguments, "array"));
+        cases.push((error, format!("`list`, {expected}")));
+    }
+    for (error, expected) in cases {
+        let expected = format!("Shop does not fit this client: {expected}; change");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    let other = refused_by(Some(json!({"greet": {"schema": {}}})), None);
+    let both = "it has no command `add`; it has no command `list`; change";
+    assert!(other.contains(both), "{other}");
+}
+
+#[test]
+fn a_daemon_without_schemas_is_compared_by_what_it_shows() {
+    let old = json!({"add": {"signature": "add(to: string, by?: integer)"}, "list": {"signature": "list(...tags: string)"}});
+    let counts = |add: u64| Some(json!({"add": add, "list": 1}));
+    assert_eq!(refused_by(Some(old.clone()), counts(2)), "");
+    assert!(refused_by(Some(old.clone()), counts(1)).contains("argument 2 (`by`)"));
+    assert!(refused_by(None, counts(0)).contains("the daemon takes no argument"));
+    assert!(refused_by(None, Some(json!({"add": 2}))).contains("it has no command `list`"));
+    assert_eq!(refused_by(None, None), "");
+    assert_eq!(refused_by(Some(json!({})), None), "", "a fake");
+    assert_eq!(refused_by(Some(json!("no object")), Some(json!([1]))), "");
+    assert_eq!(
+        refused_by(Some(json!({"add": {"schema": 7}, "list": null})), None),
+        ""
+    );
+}
+
+#[test]
+fn an_argument_that_is_none_is_left_out_unless_another_follows() {
+    let line = |first: Option<u8>, second: Option<&str>, rest: &[bool]| {
+        let mut line = CallLine::new("add");
+        line.push_optional("a", &first).expect("an argument");
+        line.push_optional("b", &second).expect("an argument");
+        line.push_rest("c", rest).expect("arguments");
+        String::from_utf8(line.ended().0).expect("UTF-8")
+    };
+    assert_eq!(line(None, None, &[]), "add []");
+    assert_eq!(line(Some(1), None, &[]), "add [1]");
+    assert_eq!(line(None, Some("x"), &[]), r#"add [null,"x"]"#);
+    assert_eq!(
+        line(None, None, &[true, false]),
+        "add [null,null,true,false]"
+    );
+    let mut line = CallLine::new("add");
+    let error = line
+        .push("by", &f64::NAN)
+        .expect_err("JSON has no NaN")
+        .to_string();
+    assert!(
+        error.starts_with("the argument by of add can't be sent: "),
+        "{error}"
+    );
+}

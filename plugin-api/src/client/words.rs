@@ -1,0 +1,110 @@
+//! A schema in a few words, for the error of a client that doesn't fit.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// The most alternatives that are named. An error is one line.
+const NAMED_MAX: usize = 4;
+/// The depth to which the parts of a schema are named.
+const DEPTH_MAX: usize = 3;
+
+/// Returns the values that a schema describes: `an integer from 0 to 255`, `a string or null`.
+pub fn of(schema: &Value) -> String {
+    at_depth(schema, 0)
+}
+
+fn at_depth(schema: &Value, depth: usize) -> String {
+    if depth > DEPTH_MAX {
+        return "a value".to_owned();
+    }
+    for union in ["anyOf", "oneOf"] {
+        if let Some(all) = schema[union].as_array() {
+            return any_of(all.iter().map(|one| at_depth(one, depth + 1)));
+        }
+    }
+    if let Some(values) = schema["enum"].as_array() {
+        return any_of(values.iter().map(Value::to_string));
+    }
+    if !schema["const"].is_null() {
+        return schema["const"].to_string();
+    }
+    match &schema["type"] {
+        Value::String(name) => of_type(name, schema, depth),
+        Value::Array(names) if names.len() < 6 => {
+            let names = names.iter().filter_map(Value::as_str);
+            any_of(names.map(|name| of_type(name, schema, depth)))
+        }
+        _ => "any value".to_owned(),
+    }
+}
+
+fn any_of(all: impl Iterator<Item = String>) -> String {
+    let mut all: Vec<String> = all.collect();
+    all.dedup();
+    let more = all.len() > NAMED_MAX;
+    all.truncate(NAMED_MAX);
+    let mut text = all.join(" or ");
+    if more {
+        text.push_str(" or …");
+    }
+    text
+}
+
+fn of_type(name: &str, schema: &Value, depth: usize) -> String {
+    match name {
+        "null" => "null".to_owned(),
+        "boolean" => "true or false".to_owned(),
+        "integer" => format!("an integer{}", range(schema, "minimum", "maximum", "")),
+        "number" => format!("a number{}", range(schema, "minimum", "maximum", "")),
+        "string" => {
+            let range = range(schema, "minLength", "maxLength", " characters");
+            format!("a string{range}")
+        }
+        "array" => array(schema, depth),
+        "object" => object(schema),
+        other => other.to_owned(),
+    }
+}
+
+fn range(schema: &Value, least: &str, most: &str, unit: &str) -> String {
+    match (&schema[least], &schema[most]) {
+        (Value::Null, Value::Null) => String::new(),
+        (least, Value::Null) => format!(" from {least}{unit}"),
+        (Value::Null, most) => format!(" up to {most}{unit}"),
+        (least, most) if least == most => {
+            let unit = if *least == 1 {
+                unit.trim_end_matches('s')
+            } else {
+                unit
+            };
+            format!(" of {least}{unit}")
+        }
+        (least, most) => format!(" from {least} to {most}{unit}"),
+    }
+}
+
+fn array(schema: &Value, depth: usize) -> String {
+    let range = range(schema, "minItems", "maxItems", " elements");
+    match &schema["items"] {
+        Value::Object(_) => {
+            let of = at_depth(&schema["items"], depth + 1);
+            format!("an array{range}, each {of}")
+        }
+        _ => format!("an array{range}"),
+    }
+}
+
+fn object(schema: &Value) -> String {
+    let mut text = "an object".to_owned();
+    let Some(properties) = schema["properties"].as_object() else {
+        return text;
+    };
+    for (index, name) in properties.keys().take(NAMED_MAX).enumerate() {
+        let _ = write!(text, "{}`{name}`", if index == 0 { " with " } else { ", " });
+    }
+    if properties.len() > NAMED_MAX {
+        text.push('…');
+    }
+    text
+}
