@@ -32,7 +32,7 @@ pub(crate) fn only(ports: &[u16]) -> Value {
 }
 
 /// Starts a host that may ask at these ports only.
-pub(super) fn host_among(ports: &[u16]) -> Ecosystem {
+pub(crate) fn host_among(ports: &[u16]) -> Ecosystem {
     Ecosystem::start_configured(&only(ports))
 }
 
