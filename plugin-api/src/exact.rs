@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
-use fitting::{Members, Whole};
+use fitting::{Members, WholeInteger};
 use visitor::Checked;
 
 /// The limit up to which an `f64` holds every integer.
@@ -236,7 +236,7 @@ macro_rules! whole {
     ($($method:ident)*) => {
         $(#[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-            self.inner.$method(Whole(visitor))
+            self.inner.$method(WholeInteger(visitor))
         })*
     };
 }

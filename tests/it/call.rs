@@ -121,7 +121,13 @@ const TYPED: [(&str, &str); 8] = [
 ];
 
 /// Calls of the fixture `typed` that fail, with their exit codes and messages.
-const TYPED_WRONG: [(&str, i32, &str); 7] = [
+const TYPED_WRONG: [(&str, i32, &str); 9] = [
+    ("fraction 1 2", 1, "fraction: there is no command fraction"),
+    (
+        "fraction --double 1",
+        1,
+        "has no command fraction; did you mean",
+    ),
     (
         "fractions one 2",
         1,

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Session;
 use super::guest::DaemonAddress;
@@ -133,10 +133,10 @@ fn of_file(session: &Session, path: &Path) -> Result<Interface> {
 fn of_running(session: &Session, name: &str) -> Result<Interface> {
     /// The commands that the host answers for every daemon.
     const OF_THE_HOST: [&str; 4] = ["dae", "options", "help", "stats"];
-    let help = DaemonAddress::find(session, name)?
-        .connect()?
-        .call("help", &json!([]))?;
-    let help: BTreeMap<String, HelpEntry> = serde_json::from_str(help.get()).unwrap_or_default();
+    let address = DaemonAddress::find(session, name)?;
+    let help = address.help(&mut address.connect()?, &[])?;
+    let help = help.as_ref().map_or("{}", |help| help.get());
+    let help: BTreeMap<String, HelpEntry> = serde_json::from_str(help).unwrap_or_default();
     let own = help
         .into_iter()
         .filter(|(name, _)| !OF_THE_HOST.contains(&name.as_str()));

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::Session;
 use super::client::Client;
 use super::exit::Fault;
+use super::incoming::Refusal;
 use dae_store::report::Status;
 
 /// The longest wait for a foreign daemon's description. It is for convenience only, and the command itself still waits
@@ -100,13 +101,14 @@ pub(super) fn address(status: &Status, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
+/// Returns whether the daemon has answered that it knows no such command, or takes no such argument.
 fn is_refused(error: &anyhow::Error) -> bool {
-    match error.downcast_ref() {
-        Some(Fault::Refused { code, .. }) => {
-            matches!(code.as_str(), "unknown-command" | "bad-arguments")
-        }
-        _ => false,
-    }
+    let Some(Fault::Answered { error, .. }) = error.downcast_ref() else {
+        return false;
+    };
+    let refusal: Result<Refusal, _> = serde_json::from_str(error);
+    refusal
+        .is_ok_and(|refusal| matches!(refusal.code.as_str(), "unknown-command" | "bad-arguments"))
 }
 
 fn not_running(session: &Session, status: &Status) -> Fault {

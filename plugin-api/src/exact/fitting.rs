@@ -5,12 +5,12 @@ use std::fmt;
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
 
 /// A visitor for an integer that takes a whole number with a decimal point, too: for JSON Schema `2.0` is an integer.
-pub(super) struct Whole<V>(pub V);
+pub(super) struct WholeInteger<V>(pub V);
 
 /// The limit from which a whole `f64` may stand for several integers (2^53).
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Whole<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for WholeInteger<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -72,11 +72,38 @@ fn function(command: &CommandShape, types: &mut Types, methods: &mut HashSet<Str
         for parameter in &parameters {
             let _ = writeln!(line, "        {parameter},");
         }
-        let _ = write!(line, "    ) -> Result<{result}>;");
+        line.push_str(&long_result(&result));
     }
     text.push_str(&line);
     text.push('\n');
     text
+}
+
+/// Returns the last line of a long function. A tuple that is too long for it has a line for each element.
+fn long_result(result: &str) -> String {
+    let line = format!("    ) -> Result<{result}>;");
+    let tuple = result
+        .strip_prefix('(')
+        .and_then(|rest| rest.strip_suffix(')'));
+    let Some(tuple) = tuple.filter(|_| line.chars().count() > LINE_CHARS_MAX) else {
+        return line;
+    };
+    let mut lines = "    ) -> Result<(\n        ".to_owned();
+    let mut depth = 0;
+    for c in tuple.chars() {
+        match c {
+            '(' | '<' | '[' => depth += 1,
+            ')' | '>' | ']' => depth -= 1,
+            ' ' if depth == 0 && lines.ends_with(',') => {
+                lines.push_str("\n        ");
+                continue;
+            }
+            _ => {}
+        }
+        lines.push(c);
+    }
+    lines.push_str(",\n    )>;");
+    lines
 }
 
 /// Returns the doc comment of a command, with a line for each argument that has a description.
