@@ -25,7 +25,7 @@ pub(super) fn read<'de, L: ArgumentList<'de>>(
     text: &'de str,
     signature: &Signature,
 ) -> Result<L, Misread> {
-    let Ok(Members(members)) = serde_json::from_str(text) else {
+    let Ok(NamedArguments(members)) = serde_json::from_str(text) else {
         return Err(Misread::NotJson);
     };
     let mut list = Ordered::of(members, signature).map_err(Misread::Bad)?;
@@ -47,14 +47,14 @@ pub(super) fn read<'de, L: ArgumentList<'de>>(
 }
 
 /// The members of an object, in its order.
-struct Members<'de>(Vec<(Cow<'de, str>, &'de RawValue)>);
+struct NamedArguments<'de>(Vec<(Cow<'de, str>, &'de RawValue)>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for NamedArguments<'de> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct All;
 
         impl<'de> Visitor<'de> for All {
-            type Value = Members<'de>;
+            type Value = NamedArguments<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of arguments")
@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
                 while let Some((super::Text(name), value)) = map.next_entry()? {
                     members.push((name, value));
                 }
-                Ok(Members(members))
+                Ok(NamedArguments(members))
             }
         }
 

@@ -1,4 +1,4 @@
-//! What a new file changes for callers, and `strict`, which refuses what breaks one.
+//! The changes that a new file makes for callers, and `strict`, which refuses those that break one.
 //!
 //! The plugin `probe` has other commands than `recipe`: it lacks some, and one has other arguments.
 
