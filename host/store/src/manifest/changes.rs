@@ -243,9 +243,15 @@ fn difference_of_values(
         Direction::In => compatibility::accepts(new, old, Unlisted::Differ),
         Direction::Out => compatibility::accepts(old, new, Unlisted::Ignored),
     };
-    let is_new_wide = direction == Direction::In;
+    let in_words = |mismatch: &compatibility::Mismatch, is_new_wide: bool| {
+        let [was, is] = [old, new].map(compatibility::spoken);
+        match mismatch.path.is_empty() && !mismatch.is_open && was != is {
+            true => format!("{what} was {was}, is {is}"),
+            false => sentence(what, mismatch, is_new_wide),
+        }
+    };
     if let Err(mismatch) = breaking {
-        let sentence = sentence(what, &mismatch, is_new_wide);
+        let sentence = in_words(&mismatch, direction == Direction::In);
         return Some((sentence, Effect::Breaks));
     }
     // Nothing breaks, so each difference is one that callers need not know.
@@ -253,7 +259,7 @@ fn difference_of_values(
         .into_iter()
         .find_map(|(wide, narrow, is_new_wide)| {
             let mismatch = compatibility::accepts(wide, narrow, Unlisted::Differ).err()?;
-            Some((sentence(what, &mismatch, is_new_wide), Effect::None))
+            Some((in_words(&mismatch, is_new_wide), Effect::None))
         })
 }
 

@@ -68,158 +68,119 @@ fn what_came_what_went_and_what_takes_other_arguments() {
     assert!(changes(&manifest(&before), &manifest(&before)).is_empty());
 }
 
-#[test]
-fn an_argument_may_be_added_if_it_may_be_left_out() {
-    let (text, integer) = (json!({"type": "string"}), json!({"type": "integer"}));
-    let a = argument("a", &integer);
-    for (before, after, expected) in [
-        (
-            vec![a.clone()],
-            vec![a.clone(), optional("b", &text)],
-            vec!["f: b was added and is optional"],
-        ),
-        (
-            vec![a.clone()],
-            vec![a.clone(), argument("b", &text)],
-            vec!["!f: b was added and is required"],
-        ),
-        (
-            vec![a.clone()],
-            vec![a.clone(), rest("b", &text)],
-            vec!["f: b was added and takes all further arguments"],
-        ),
-        (
-            vec![a.clone()],
-            vec![argument("b", &text), a.clone()],
-            vec!["!f: b was added before a"],
-        ),
-        (
-            vec![a.clone(), rest("b", &text)],
-            vec![a.clone()],
-            vec!["!f: b was removed"],
-        ),
-        (vec![a.clone()], vec![], vec!["!f: a was removed"]),
-        (
-            vec![optional("b", &text)],
-            vec![argument("b", &text)],
-            vec!["!f: b became required"],
-        ),
-        (
-            vec![argument("b", &text)],
-            vec![optional("b", &text)],
-            vec!["f: b became optional"],
-        ),
-        (
-            vec![a.clone()],
-            vec![argument("b", &integer)],
-            vec!["!f: a is now called b"],
-        ),
-        (
-            vec![a.clone()],
-            vec![argument("b", &text)],
-            vec!["!f: a was removed", "!f: b was added and is required"],
-        ),
-    ] {
-        let null = json!({"type": "null"});
-        assert_changes(&command(&before, &null), &command(&after, &null), &expected);
-    }
+/// Returns the arguments in a text such as `a:integer b?:string ...c:number`.
+fn arguments(text: &str) -> Vec<Value> {
+    let of = |word: &str| {
+        let (name, kind) = word.split_once(':').expect("a name and a type");
+        let schema = json!({"type": kind});
+        if let Some(name) = name.strip_suffix('?') {
+            return optional(name, &schema);
+        }
+        match name.strip_prefix("...") {
+            Some(name) => rest(name, &schema),
+            None => argument(name, &schema),
+        }
+    };
+    text.split_whitespace().map(of).collect()
 }
 
 #[test]
 fn arguments_may_become_wider_and_nothing_else() {
-    let (text, integer) = (json!({"type": "string"}), json!({"type": "integer"}));
-    let number = json!({"type": "number"});
-    let a = argument("a", &integer);
+    let all = "f: b was added and takes all further arguments";
+    let null = json!({"type": "null"});
     for (before, after, expected) in [
         (
-            vec![a.clone()],
-            vec![argument("a", &number)],
-            vec!["f: a was integer, is number"],
+            "a:null",
+            "a:null b?:null",
+            &["f: b was added and is optional"][..],
         ),
         (
-            vec![argument("a", &number)],
-            vec![a.clone()],
-            vec!["!f: a was number, is integer"],
+            "a:null",
+            "a:null b:null",
+            &["!f: b was added and is required"],
+        ),
+        ("a:null", "a:null ...b:null", &[all]),
+        ("a:null", "b:string a:null", &["!f: b was added before a"]),
+        ("a:null ...b:null", "a:null", &["!f: b was removed"]),
+        ("a:null", "", &["!f: a was removed"]),
+        ("b?:string", "b:string", &["!f: b became required"]),
+        ("b:string", "b?:string", &["f: b became optional"]),
+        ("a:integer", "b:integer", &["!f: a is now called b"]),
+        ("a:integer", "a:number", &["f: a was integer, is number"]),
+        ("a:number", "a:integer", &["!f: a was number, is integer"]),
+        ("a:integer", "a:string", &["!f: a was integer, is string"]),
+        ("...a:null", "...a:string", &["!f: a was null, is string"]),
+        (
+            "a:null",
+            "...a:null",
+            &["f: a takes all further arguments now"],
         ),
         (
-            vec![a.clone()],
-            vec![argument("a", &text)],
-            vec!["!f: a was integer, is string"],
+            "...a:null",
+            "a:null",
+            &["!f: a takes only one argument now"],
         ),
         (
-            vec![rest("a", &integer)],
-            vec![rest("a", &text)],
-            vec!["!f: a was integer, is string"],
-        ),
-        (
-            vec![a.clone()],
-            vec![rest("a", &integer)],
-            vec!["f: a takes all further arguments now"],
-        ),
-        (
-            vec![rest("a", &integer)],
-            vec![a.clone()],
-            vec!["!f: a takes only one argument now"],
-        ),
-        (
-            vec![a.clone(), argument("b", &text)],
-            vec![argument("b", &text), a.clone()],
-            vec!["!f: b has moved", "!f: a has moved"],
+            "a:null b:string",
+            "b:string a:null",
+            &["!f: b has moved", "!f: a has moved"],
         ),
     ] {
-        let null = json!({"type": "null"});
-        assert_changes(&command(&before, &null), &command(&after, &null), &expected);
+        let [before, after] = [before, after].map(arguments);
+        assert_changes(&command(&before, &null), &command(&after, &null), expected);
     }
+    let [before, after] = ["a:null", "b:string"].map(arguments);
+    let expected = ["!f: a was removed", "!f: b was added and is required"];
+    assert_changes(&command(&before, &null), &command(&after, &null), &expected);
 }
 
 #[test]
 fn results_may_become_narrower_and_nothing_else() {
-    let object = |members: Value, required: Value| json!({"type": "object", "properties": members, "required": required});
-    let (text, integer) = (json!({"type": "string"}), json!({"type": "integer"}));
+    let of = |kind: &str| json!({"type": kind});
+    let described = json!({"type": "string", "description": "Other words."});
+    let nullable = json!({"anyOf": [of("string"), of("null")]});
     for (before, after, expected) in [
         (
-            text.clone(),
-            json!({"type": "object"}),
-            vec!["!f: result was string, is object"],
+            of("string"),
+            of("object"),
+            &["!f: result was string, is object"][..],
         ),
         (
-            json!({"type": "number"}),
-            integer.clone(),
-            vec!["f: result was number, is integer"],
+            of("number"),
+            of("integer"),
+            &["f: result was number, is integer"],
         ),
         (
-            integer.clone(),
-            json!({"type": "number"}),
-            vec!["!f: result was integer, is number"],
+            of("integer"),
+            of("number"),
+            &["!f: result was integer, is number"],
         ),
         (
-            text.clone(),
-            json!({"anyOf": [text, {"type": "null"}]}),
-            vec!["!f: result was string, is null"],
+            of("string"),
+            nullable,
+            &["!f: result was string, is string or null"],
         ),
-        (
-            text.clone(),
-            json!({"type": "string", "description": "Other words."}),
-            vec![],
-        ),
-        (
-            object(json!({"a": integer}), json!(["a"])),
-            object(json!({"a": integer, "b": text}), json!(["a", "b"])),
-            vec!["f: result.b was absent, is required"],
-        ),
-        (
-            object(json!({"a": integer}), json!(["a"])),
-            object(json!({"a": text}), json!(["a"])),
-            vec!["!f: result.a was integer, is string"],
-        ),
-        (
-            object(json!({"a": integer}), json!(["a"])),
-            object(json!({"a": integer}), json!([])),
-            vec!["!f: result.a was required, is optional"],
-        ),
-        (json!(true), text.clone(), vec!["its schemas are now known"]),
+        (of("string"), described, &[]),
+        (json!(true), of("string"), &["its schemas are now known"]),
     ] {
-        assert_changes(&command(&[], &before), &command(&[], &after), &expected);
+        assert_changes(&command(&[], &before), &command(&[], &after), expected);
+    }
+}
+
+#[test]
+fn a_result_may_have_more_members_and_not_fewer() {
+    let (text, integer) = (json!({"type": "string"}), json!({"type": "integer"}));
+    let of = |members: &Value, required: &[&str]| json!({"type": "object", "properties": members, "required": required});
+    let one = of(&json!({"a": integer}), &["a"]);
+    let two = of(&json!({"a": integer, "b": text}), &["a", "b"]);
+    let other = of(&json!({"a": text}), &["a"]);
+    let loose = of(&json!({"a": integer}), &[]);
+    for (before, after, expected) in [
+        (&one, two, "f: result.b was absent, is required"),
+        (&one, other, "!f: result.a was integer, is string"),
+        (&one, loose, "!f: result.a was required, is optional"),
+    ] {
+        assert_changes(&command(&[], before), &command(&[], &after), &[expected]);
     }
 }
 
