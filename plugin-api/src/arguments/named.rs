@@ -84,19 +84,7 @@ impl<'de> Ordered<'de> {
         members: Vec<(Cow<'de, str>, &'de RawValue)>,
         signature: &Signature,
     ) -> Result<Self, String> {
-        let mut given: Vec<Option<&'de RawValue>> = vec![None; signature.arguments.len()];
-        for (name, value) in members {
-            let position = signature
-                .arguments
-                .iter()
-                .position(|(of, _)| plain(of) == name);
-            let Some(place) = position.and_then(|index| given.get_mut(index)) else {
-                return Err(unknown(&name, signature));
-            };
-            if place.replace(value).is_some() {
-                return Err(format!("the argument {name} is given twice; send it once"));
-            }
-        }
+        let given = by_place(members, signature)?;
         let mut values = Vec::new();
         let last = given
             .iter()
@@ -129,6 +117,24 @@ impl<'de> Ordered<'de> {
         }
         Ok(Ordered { values, at: 0 })
     }
+}
+
+/// Returns the member for each place of the signature.
+fn by_place<'de>(
+    members: Vec<(Cow<'de, str>, &'de RawValue)>,
+    signature: &Signature,
+) -> Result<Vec<Option<&'de RawValue>>, String> {
+    let mut given: Vec<Option<&'de RawValue>> = vec![None; signature.arguments.len()];
+    for (name, value) in members {
+        let mut places = signature.arguments.iter().zip(&mut given);
+        let Some((_, place)) = places.find(|((of, _), _)| plain(of) == name) else {
+            return Err(unknown(&name, signature));
+        };
+        if place.replace(value).is_some() {
+            return Err(format!("the argument {name} is given twice; send it once"));
+        }
+    }
+    Ok(given)
 }
 
 /// Returns the name in a signature, without the marks of an optional argument and of a rest.

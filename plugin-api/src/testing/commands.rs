@@ -119,16 +119,21 @@ const HOST_COMMANDS: [(&str, &str); 4] = [
 
 fn help(slot: &Slot) -> Value {
     let of_host = HOST_COMMANDS.iter().map(|(name, doc)| {
-        let help = json!({"signature": format!("{name}()"), "doc": doc});
+        let argument = json!({
+            "name": "command", "optional": true, "schema": {"type": ["string", "null"]},
+        });
+        let (signature, arguments) = match *name {
+            "help" => ("help(command?: string)".to_owned(), vec![argument]),
+            name => (format!("{name}()"), Vec::new()),
+        };
+        let schema =
+            json!({"arguments": arguments, "read_only": true, "result": {"type": "object"}});
+        let help = json!({"signature": signature, "doc": doc, "schema": schema});
         ((*name).to_owned(), help)
     });
     let own = slot.manifest.commands.iter().map(|one| {
-        let arguments = one.arguments.iter().map(|one| {
-            json!({"name": one.name, "optional": one.optional, "rest": one.rest, "schema": one.schema})
-        });
-        let arguments: Vec<Value> = arguments.collect();
-        let schema = json!({"arguments": arguments, "result": one.result});
-        let mut help = json!({"signature": one.signature(), "doc": one.doc, "schema": schema});
+        let mut help =
+            json!({"signature": one.signature(), "doc": one.doc, "schema": schema_of(one)});
         if let Some(ms) = one.timeout_ms {
             help["timeout_ms"] = ms.into();
         }
@@ -138,6 +143,39 @@ fn help(slot: &Slot) -> Value {
         (one.name.clone(), help)
     });
     Value::Object(of_host.chain(own).collect())
+}
+
+/// Returns the schema of a command as `help` of a real host has it: a mark that is false, and a text that is empty, are
+/// left out.
+fn schema_of(command: &CommandInfo) -> Value {
+    let arguments = command.arguments.iter().map(|one| {
+        let mut argument = json!({"name": one.name, "schema": one.schema});
+        mark(
+            &mut argument,
+            &[("optional", one.optional), ("rest", one.rest)],
+        );
+        if !one.description.is_empty() {
+            argument["description"] = one.description.as_str().into();
+        }
+        argument
+    });
+    let arguments: Vec<Value> = arguments.collect();
+    let mut schema = json!({"arguments": arguments, "result": command.result});
+    mark(
+        &mut schema,
+        &[
+            ("read_only", command.read_only),
+            ("destructive", command.destructive),
+            ("idempotent", command.idempotent),
+        ],
+    );
+    schema
+}
+
+fn mark(object: &mut Value, marks: &[(&str, bool)]) {
+    for (name, is_so) in marks.iter().filter(|(_, is_so)| *is_so) {
+        object[*name] = (*is_so).into();
+    }
 }
 
 async fn run_own(
@@ -360,12 +398,8 @@ async fn run_hook(core: &Core, slot: &Slot, lease: &Lease, (name, verb, guest): 
     let Some(code) = lease.0.code() else { return };
     let info = CommandInfo {
         name: name.to_owned(),
-        doc: String::new(),
         kind: "async".to_owned(),
-        timeout_ms: None,
-        parts: None,
-        arguments: Vec::new(),
-        result: Value::Null,
+        ..CommandInfo::default()
     };
     let hook = code.act(verb, guest.to_le_bytes().to_vec());
     let text = match within(core, lease, &info, hook).await {

@@ -210,7 +210,7 @@ pub struct Manifest {
 }
 
 /// A command in a manifest.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct CommandInfo {
     pub name: String,
     pub doc: String,
@@ -222,6 +222,12 @@ pub struct CommandInfo {
     pub arguments: Vec<ArgumentInfo>,
     #[serde(default)]
     pub result: Value,
+    #[serde(default)]
+    pub read_only: bool,
+    #[serde(default)]
+    pub destructive: bool,
+    #[serde(default)]
+    pub idempotent: bool,
 }
 
 /// An argument in a manifest.
@@ -234,6 +240,8 @@ pub struct ArgumentInfo {
     pub optional: bool,
     #[serde(default)]
     pub rest: bool,
+    #[serde(default)]
+    pub description: String,
     #[serde(default)]
     pub schema: Value,
 }

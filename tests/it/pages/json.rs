@@ -14,8 +14,16 @@ const CHANGE: &str = "## `start`, `stop`, `restart`, `isolate`, `embed`";
 const INSTALL: &str = "## `install`, `reload`, `rollback`";
 const VERSIONS: &str = "## `rollback --list`";
 
-/// Keys whose values are an author's own, or have names for keys.
-const FREE: [&str; 4] = ["data", "fields", "options", "quarantined"];
+/// Keys whose values are an author's own, are JSON Schemas, or have names for keys.
+const FREE: [&str; 7] = [
+    "config",
+    "data",
+    "fields",
+    "options",
+    "quarantined",
+    "result",
+    "schema",
+];
 
 /// Adds the keys of a document at all levels.
 fn collect(document: &Value, keys: &mut BTreeSet<String>) {
