@@ -23,7 +23,12 @@ const LICENCES: [&str; 8] = [
 ];
 
 /// Packages under another licence, each with the reason why it is acceptable.
-const LICENCE_EXCEPTIONS: [(&str, &str, &str); 2] = [
+const LICENCE_EXCEPTIONS: [(&str, &str, &str); 3] = [
+    (
+        "borrow-or-share",
+        "MIT-0",
+        "jsonschema needs it, in tests alone; asks for nothing",
+    ),
     (
         "generational-arena",
         "MPL-2.0",
@@ -37,7 +42,18 @@ const LICENCE_EXCEPTIONS: [(&str, &str, &str); 2] = [
 ];
 
 /// Packages that occur in several versions, each with the reason.
-const VERSION_EXCEPTIONS: [(&str, &str); 2] = [
+const VERSION_EXCEPTIONS: [(&str, &str); 7] = [
+    (
+        "bit-set",
+        "proptest wants 0.8, jsonschema 0.11; tests alone",
+    ),
+    ("bit-vec", "as bit-set"),
+    ("getrandom", "jsonschema wants 0.3, others 0.4; tests alone"),
+    (
+        "hashbrown",
+        "jsonschema wants 0.16, others 0.17; tests alone",
+    ),
+    ("r-efi", "as getrandom"),
     (
         "libloading",
         "abi_stable 0.11.3, the last there is, wants 0.7",

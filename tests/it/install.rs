@@ -326,7 +326,7 @@ fn install_and_uninstall_work_with_no_host() {
 
 /// Returns an error without the program's hint. A host adds what runs on in front of it.
 fn without_hint(text: &str) -> &str {
-    let hint = text.find(" (`install` with --replace");
+    let hint = text.find(" (on the command line: `");
     &text[..hint.unwrap_or(text.len())]
 }
 

@@ -86,7 +86,7 @@ fn every_daemon_has_the_commands_of_the_host() {
     );
     let help = subject.call("help", ()).unwrap();
     let text = json!({"type": "string"});
-    let who = json!({"name": "who", "optional": false, "rest": false, "schema": text});
+    let who = json!({"name": "who", "schema": text});
     assert_eq!(
         help["greet"],
         json!({
