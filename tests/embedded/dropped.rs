@@ -150,7 +150,10 @@ fn stored_file(home: &Path, hash: &Value) -> Vec<u8> {
     let hash = hash.as_str().expect("a hash");
     let stored = std::fs::read_dir(home.join("store")).expect("the store");
     let mut paths = stored.map(|entry| entry.expect("an entry").path());
-    let is_it = |path: &PathBuf| path.to_string_lossy().contains(hash);
+    // The schemas of its code lie beside the file, under the same hash.
+    let is_it = |path: &PathBuf| {
+        path.to_string_lossy().contains(hash) && path.extension() != Some("json".as_ref())
+    };
     let path = paths.find(is_it).expect("the stored file");
     std::fs::read(path).expect("the stored file")
 }
