@@ -100,15 +100,7 @@ pub(super) fn fitted(daemons: &[Status], width: u16, ansi: bool) -> String {
         columns.remove(last);
     }
     let mut rows = rows(daemons, &columns).into_iter();
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width);
-    table.set_truncation_indicator("…");
-    let mut heading = Row::from(rows.next().unwrap_or_default());
-    heading.max_height(1);
-    table.set_header(heading);
+    let mut table = plain(width, rows.next().unwrap_or_default());
     for (row, daemon) in rows.zip(daemons) {
         // No cell is wider than the table; comfy-table counts in 16 bits.
         let cut = |cell: String| cell.chars().take(usize::from(width) + 1).collect();
@@ -173,6 +165,20 @@ fn state_colour(state: &str) -> Color {
         "stopped" => Color::DarkGrey,
         _ => Color::Yellow,
     }
+}
+
+/// Returns an empty table of that width (cells) without lines, under a heading of one line.
+pub(super) fn plain<C: Into<Cell>>(width: u16, heading: impl IntoIterator<Item = C>) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width);
+    table.set_truncation_indicator("…");
+    let mut heading = Row::from(heading.into_iter().map(Into::into).collect::<Vec<Cell>>());
+    heading.max_height(1);
+    table.set_header(heading);
+    table
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The table of signatures at a terminal: one line for each command, which fits the width.
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
+use comfy_table::{ColumnConstraint, Width};
 use dae_store::printable::one_line;
 
 use super::Commands;
-use crate::table::finish;
+use crate::table::{finish, plain};
 
 /// The width that is left to the descriptions when signatures are long (cells).
 const DESCRIPTION_CELLS: u16 = 30;
@@ -19,15 +19,7 @@ pub(crate) fn table(commands: &Commands, width: u16) -> String {
         let shown = one_line(text);
         shown.chars().take(usize::from(width) + 1).collect()
     };
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width);
-    table.set_truncation_indicator("…");
-    let mut heading = Row::from(["COMMAND", "DESCRIPTION"]);
-    heading.max_height(1);
-    table.set_header(heading);
+    let mut table = plain(width, ["COMMAND", "DESCRIPTION"]);
     for command in commands.values() {
         table.add_row([cell(&command.signature), cell(command.summary())]);
     }
