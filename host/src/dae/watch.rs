@@ -147,20 +147,20 @@ impl FileWatch {
         self.note_absent(&dropped);
         let (mut is_unfinished, mut compared) = (false, Compared::new());
         // Computed before any action: if two daemons share a file, handling the first one makes the file known.
-        let is_unknown = |seen: &&CandidateFile| {
-            !self.known.has(&seen.path) && !self.absent.has_file(&seen.path)
+        let is_rewritten = |seen: &&CandidateFile| {
+            self.known.is_rewritten(seen) || self.absent.has_file(&seen.path)
         };
-        let unknown = dropped.iter().chain(&sources).filter(is_unknown);
-        let unknown: HashSet<PathBuf> = unknown.map(|seen| seen.path.clone()).collect();
+        let rewritten = dropped.iter().chain(&sources).filter(is_rewritten);
+        let rewritten: HashSet<PathBuf> = rewritten.map(|seen| seen.path.clone()).collect();
         let registered = Arc::clone(&self.registered);
         let tried = (&self.known, &self.absent);
         for action in reconcile::plan(&dropped, &sources, &registered.all, tried) {
             match action {
                 Action::Install(seen) => is_unfinished |= self.install_dropped(seen).await,
                 Action::Reload(name, seen) => {
-                    let is_new = unknown.contains(&seen.path);
+                    let is_rewritten = rewritten.contains(&seen.path);
                     if self
-                        .is_unchanged(&name, (&seen.path, is_new), &mut compared)
+                        .is_unchanged(&name, (&seen.path, is_rewritten), &mut compared)
                         .await
                     {
                         self.known.note(seen);
@@ -363,12 +363,13 @@ impl FileWatch {
         }
     }
 
-    /// Returns whether the file has the content that runs. After a restart of the host every file is new. Then a
-    /// content that was rolled back, by its owner or within its rollback window, is no change either.
+    /// Returns whether the file has the content that runs. Unless the file was written again since it was handled, a
+    /// content that was rolled back, by its owner or within its rollback window, is no change either. So neither a
+    /// restart of the host nor a new mode of the file undoes a rollback.
     async fn is_unchanged(
         &self,
         name: &str,
-        (path, is_new): (&Path, bool),
+        (path, is_rewritten): (&Path, bool),
         compared: &mut Compared,
     ) -> bool {
         let Some(entry) = self.dae.inner.catalogue.entry(name) else {
@@ -382,7 +383,7 @@ impl FileWatch {
             .chain(entry.quarantined.into_keys());
         let unchanged = [entry.hash]
             .into_iter()
-            .chain(left_behind.filter(|_| is_new));
+            .chain(left_behind.filter(|_| !is_rewritten));
         for hash in unchanged {
             let key = (path.to_owned(), hash);
             let is_same = match compared.get(&key) {

@@ -119,10 +119,13 @@ impl TriedFiles {
         self.done.get(&seen.path) != Some(&seen.stamp) || !waits_in_vain
     }
 
-    /// Returns whether that file was handled before, with whatever content.
+    /// Returns whether that file was handled before and then written again. Its length, its modification time or its
+    /// inode shows that. A new mode, owner or hard link is no writing, although it changes the stamp as well.
     #[must_use]
-    pub fn has(&self, path: &Path) -> bool {
-        self.done.contains_key(path)
+    pub fn is_rewritten(&self, seen: &CandidateFile) -> bool {
+        let written = |stamp: &Stamp| (stamp.bytes, stamp.modified, stamp.inode);
+        let before = self.done.get(&seen.path);
+        before.is_some_and(|before| written(before) != written(&seen.stamp))
     }
 
     /// Counts another attempt to read an incomplete file. Returns true once the maximum is reached.

@@ -176,3 +176,38 @@ fn a_successor_that_dies_while_the_old_one_still_drains_is_noticed() {
     let old = u32::try_from(old.as_u64().expect("a process")).expect("its number");
     assert!(process::is_gone(old), "the oldest one is left over");
 }
+
+/// Waits until the host has looked at all its files once more, by two new ones in the drop-in directory: it looks at
+/// the second one after it has handled everything it saw with the first.
+fn until_looked(kitchen: &Kitchen) {
+    let drop_in = kitchen.ecosystem.home().join("plugins");
+    for (library, daemon) in [("counter", "Counter"), ("relay", "Relay")] {
+        let file = distinct(kitchen, library, 1);
+        std::fs::rename(file, drop_in.join(format!("{library}.so"))).expect("a file of our own");
+        kitchen.ecosystem.until_state(daemon, "ready");
+    }
+}
+
+#[test]
+fn another_mode_of_the_file_that_was_rolled_back_from_is_no_new_content() {
+    for flags in MODES {
+        let kitchen = Kitchen::open();
+        let (source, mut guest) = kitchen.install(flags);
+        let newer = kitchen.file("new.so", &json!({"version": 2}));
+        std::fs::rename(newer, &source).expect("a file of our own");
+        until_version(&mut guest, 2);
+        kitchen.ecosystem.until_state(NAME, "ready");
+        let _ = kitchen.ecosystem.cli(&["rollback", NAME]).ok();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&source, mode).expect("a file of our own");
+        until_looked(&kitchen);
+        assert_eq!(version(&mut guest), 1);
+        // The same content that is written again is meant to run.
+        spoil::write(
+            &kitchen.ecosystem.scratch(),
+            "source.so",
+            &kitchen.bytes(&json!({"version": 2})),
+        );
+        until_version(&mut guest, 2);
+    }
+}
