@@ -44,6 +44,7 @@
 //!   it until it ends. A daemon needs no thread of its own.
 //! - **Strings and options.** `&str` is read without a copy. Callers may leave out trailing arguments of type
 //!   `Option<T>`. A last argument `#[rest] more: Vec<T>` takes all that are left.
+//! - **Bytes.** A [`Bytes`] crosses as one string in base64. A `Vec<u8>` crosses as an array of numbers.
 //! - **Host arguments.** The host supplies arguments of type [`Guest`] and [`Ecosystem`], or references to them.
 //!   Callers don't send these.
 //! - **Reserved names.** The host answers `dae`, `options`, `help`, `stats` and `error` for every daemon.
@@ -222,6 +223,7 @@
 
 pub mod abi;
 mod arguments;
+mod bytes;
 #[doc(hidden)]
 pub mod client;
 #[doc(hidden)]
@@ -257,6 +259,7 @@ mod verbatim;
 #[doc(hidden)]
 pub mod wire;
 
+pub use bytes::Bytes;
 pub use credential::Credential;
 #[doc(hidden)]
 pub use dae_plugin_macros::__removed;
@@ -286,8 +289,8 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The names that a daemon's source usually needs.
 pub mod prelude {
-    pub use crate::{Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event, Events};
-    pub use crate::{Every, Guest, Listener, Progress, Result, Stream, stream_iter};
+    pub use crate::{Bytes, Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event};
+    pub use crate::{Events, Every, Guest, Listener, Progress, Result, Stream, stream_iter};
     pub use crate::{bail, command, daemon, daemon_client, ensure, json, on, tracing};
     // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
     #[cfg(feature = "schema")]

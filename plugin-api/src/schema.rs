@@ -5,8 +5,8 @@
 //!
 //! A schema describes the values that the host takes for an argument of that type, and those that serde writes as a
 //! result. Both are the same for every type here. Three rules of a number have no words in a schema and are left to the
-//! command: an integer for an `f64` is one that it holds exactly, a key of a map of integers is in their range, and a
-//! number with a decimal point is no integer, not even `1.0`.
+//! command: an integer for an `f64` is one that it holds exactly, a key of a map of integers is in their range, and an
+//! integer of more than 64 bits has no decimal point, not even in `1.0`.
 
 #[cfg(feature = "schema")]
 pub mod run_time;
@@ -124,8 +124,11 @@ impl<T: Described, E> Described for Returned<Result<T, E>> {
     const SCHEMA: &'static Schema = T::SCHEMA;
 }
 
+/// The schema of [`crate::Bytes`]. A validator takes `contentEncoding` for a note; the pattern is what excludes.
+pub(crate) const BYTES: &str = r#"{"type":"string","contentEncoding":"base64","pattern":"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"}"#;
+
 macro_rules! as_written {
-    ($($($of:ty)|+ = $text:literal;)*) => {
+    ($($($of:ty)|+ = $text:expr;)*) => {
         $($(impl Described for $of {
             const SCHEMA: &'static Schema = &Schema::Text($text);
         })+)*
@@ -136,6 +139,7 @@ as_written! {
     () = r#"{"type":"null"}"#;
     bool = r#"{"type":"boolean"}"#;
     char = r#"{"type":"string","minLength":1,"maxLength":1}"#;
+    crate::Bytes = BYTES;
     str | String | Path | PathBuf = r#"{"type":"string"}"#;
     f64 = r#"{"type":"number"}"#;
     f32 = r#"{"type":"number","minimum":-3.4028234663852886e38,"maximum":3.4028234663852886e38}"#;

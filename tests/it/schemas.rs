@@ -77,6 +77,29 @@ fn help_has_the_schema_of_every_type_in_both_modes() {
 }
 
 #[test]
+fn bytes_are_one_string_in_base64() {
+    both(|name, guest| {
+        assert_eq!(guest.ask("turned", &json!(["AQID"])), "AgMB", "{name}");
+        assert_eq!(guest.ask("turned", &json!({"bytes": ""})), "", "{name}");
+        let schema = schema_of(guest, "turned");
+        let encodings = [&schema["arguments"][0]["schema"], &schema["result"]];
+        assert!(
+            encodings
+                .iter()
+                .all(|one| one["contentEncoding"] == "base64"),
+            "{schema}"
+        );
+        let wrong = guest.ask_in_vain("turned", &json!(["AQI"]));
+        let expected = "argument 1 (bytes: Bytes): expected a string in base64 with its padding, got a string of 3 bytes \
+                        without it";
+        assert_eq!(
+            (wrong.code.as_str(), wrong.message.as_str()),
+            ("bad-arguments", expected)
+        );
+    });
+}
+
+#[test]
 fn no_plugin_of_the_house_leaves_a_schema_open() {
     let mut ecosystem = Ecosystem::start();
     for (name, library) in [
@@ -91,6 +114,21 @@ fn no_plugin_of_the_house_leaves_a_schema_open() {
     let help = ecosystem.guest("Dae").ask("help", &json!([]));
     assert_eq!(unknown("", &help), [""; 0], "Dae: {help:#}");
     ecosystem.stop();
+}
+
+#[test]
+fn check_says_which_schemas_the_file_does_not_have() {
+    let ecosystem = Ecosystem::asleep();
+    for (library, has_more) in [("typed", true), ("async_io", false)] {
+        let file = ecosystem
+            .plugin(library)
+            .to_str()
+            .expect("UTF-8")
+            .to_owned();
+        let text = ecosystem.cli(&["check", &file]).ok().stdout;
+        let says = text.contains("of its own types after `install`, by `options --verbose`");
+        assert_eq!(says, has_more, "{library}: {text}");
+    }
 }
 
 #[test]
@@ -118,12 +156,13 @@ fn schemas_of_run_time_outlive_the_host() {
 }
 
 /// The commands whose schemas are compared with the code, with arguments that they take.
-const COMPARED: [(&str, &str); 7] = [
+const COMPARED: [(&str, &str); 8] = [
     ("add_point", r#"[{"x":1},"home"]"#),
     ("figure", r#"["empty"]"#),
     ("integers", "[1,-1,1,1]"),
     ("fractions", "[0.5,0.5]"),
     ("texts", r#"["a","b","c"]"#),
+    ("turned", r#"["AQID"]"#),
     ("collections", r#"[[true],{"a":1},{"1":true},[1]]"#),
     ("anything", "[1,null]"),
 ];
@@ -153,6 +192,10 @@ fn values() -> impl Strategy<Value = Value> {
         Just(json!(u64::MAX)),
         (-1000..1000_i32).prop_map(|hundredths| json!(f64::from(hundredths) / 64.0 + 0.001)),
         sample::select(vec!["", "a", "é", "ab", "empty", "dot", "1"]).prop_map(Value::from),
+        sample::select(vec![
+            "Zm9v", "Zg==", "Zm9vZm8=", "Zh==", "Zm9", "-_4A", "=", "Zg==Zm9v"
+        ])
+        .prop_map(Value::from),
     ];
     let keys = sample::select(vec![
         "x", "y", "label", "dot", "group", "parts", "1", "-5", "a",

@@ -37,6 +37,10 @@ fn script() -> Vec<(&'static str, Value)> {
         ("unheard-of", json!([])),
         ("options", json!([])),
         ("help", json!([])),
+        ("help", json!(["echo"])),
+        ("help", json!(["help"])),
+        ("help", json!(["zzzzzzzz"])),
+        ("help", json!([1])),
     ]
 }
 

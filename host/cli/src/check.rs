@@ -54,7 +54,12 @@ fn beside<'a>(file: &Path, needs: &'a Needs) -> Vec<&'a String> {
 }
 
 fn described(manifest: &Manifest, needs: &Needs) -> String {
-    let facts = [
+    // Nothing of the file runs here, and an author's own types describe themselves only when it does.
+    let schemas = match manifest.run_time_schemas {
+        true => "of its own types after `install`, by `options --verbose`",
+        false => "",
+    };
+    let mut facts = vec![
         ("about", manifest.about.clone()),
         (
             "abi",
@@ -64,7 +69,9 @@ fn described(manifest: &Manifest, needs: &Needs) -> String {
         ("target", manifest.target.clone()),
         ("panic", manifest.panic.clone()),
         ("needs", needs.libraries.join(", ")),
+        ("schemas", schemas.to_owned()),
     ];
+    facts.retain(|(_, value)| !value.is_empty());
     let row = |command: &dae_store::manifest::Command| {
         let doc = command.doc.lines().next().unwrap_or_default();
         vec![

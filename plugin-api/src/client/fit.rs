@@ -116,7 +116,9 @@ impl<'v> Comparison<'v> {
         }
         let is_within = match of {
             "integer" | "number" => numbers_fit(given, taken),
-            "string" => sizes_fit(given, taken, "minLength", "maxLength"),
+            "string" => {
+                encodings_fit(given, taken) && sizes_fit(given, taken, "minLength", "maxLength")
+            }
             "array" => {
                 self.elements_fit(given, taken, depth)?;
                 sizes_fit(given, taken, "minItems", "maxItems")
@@ -248,6 +250,12 @@ fn numbers_fit(given: &Value, taken: &Value) -> bool {
     let both = |bound: &str| Some((given[bound].as_f64()?, taken[bound].as_f64()?));
     both("minimum").is_none_or(|(given, taken)| given >= taken)
         && both("maximum").is_none_or(|(given, taken)| given <= taken)
+}
+
+/// Returns whether a string that one side takes for bytes is none of the other side's texts.
+fn encodings_fit(given: &Value, taken: &Value) -> bool {
+    let encoding = &taken["contentEncoding"];
+    encoding.is_null() || given["contentEncoding"] == *encoding
 }
 
 fn sizes_fit(given: &Value, taken: &Value, least: &str, most: &str) -> bool {

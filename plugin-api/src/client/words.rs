@@ -59,7 +59,10 @@ fn of_type(name: &str, schema: &Value, depth: usize) -> String {
         "number" => format!("a number{}", range(schema, "minimum", "maximum", "")),
         "string" => {
             let range = range(schema, "minLength", "maxLength", " characters");
-            format!("a string{range}")
+            match schema["contentEncoding"].as_str() {
+                Some(encoding) => format!("a string in {encoding}{range}"),
+                None => format!("a string{range}"),
+            }
         }
         "array" => array(schema, depth),
         "object" => object(schema),

@@ -168,6 +168,7 @@ mod tests {
         /// Across.
         x: u64,
         y: Option<u8>,
+        icon: crate::Bytes,
     }
 
     struct Plain;
@@ -190,7 +191,8 @@ mod tests {
         let point = given!(Point).expect("it derives one");
         assert_eq!(point["properties"]["x"]["description"], "Across.");
         assert_eq!(point["properties"]["x"]["maximum"], u64::MAX);
-        assert_eq!(point["required"], json!(["x"]));
+        assert_eq!(point["required"], json!(["x", "icon"]));
+        assert_eq!(point["properties"]["icon"]["contentEncoding"], "base64");
         let list = given!(Vec<Point>).expect("its elements derive one");
         assert_eq!(list["items"]["$ref"], "#/$defs/Point");
         assert_eq!(given!(Plain), None);

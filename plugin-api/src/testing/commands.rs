@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tracing::Level;
 
 use super::core::{self, Core, ThreadCount};
@@ -31,9 +31,10 @@ pub async fn run(core: Arc<Core>, slot: Arc<Slot>, line: Line) -> Reply {
         count(&slot, &reply);
         return reply;
     }
-    if let Some(answer) = of_host(&core, &slot, &line.name) {
-        count(&slot, &Ok(Vec::new()));
-        return Ok(format!("[{answer}]").into_bytes());
+    if let Some(answer) = of_host(&core, &slot, &line) {
+        let reply = answer.map(|answer| format!("[{answer}]").into_bytes());
+        count(&slot, &reply);
+        return reply;
     }
     let Line {
         guest,
@@ -96,17 +97,17 @@ fn count(slot: &Slot, reply: &Reply) {
 }
 
 /// Answers a command that the host answers for every daemon.
-fn of_host(core: &Core, slot: &Arc<Slot>, name: &str) -> Option<Value> {
-    Some(match name {
+fn of_host(core: &Core, slot: &Arc<Slot>, line: &Line) -> Option<Result<Value, Refusal>> {
+    Some(Ok(match line.name.as_str() {
         "dae" => json!(lock(&core.world).credential(&slot.name)),
         "options" => core::options(&MemberKind::Daemon(Arc::clone(slot))),
-        "help" => help(slot),
+        "help" => return Some(help(slot, &line.arguments)),
         "stats" => {
             let counts = lock(&slot.counts);
             json!({"calls": counts.calls, "errors": counts.errors, "panics": counts.panics})
         }
         _ => return None,
-    })
+    }))
 }
 
 /// The commands that the host answers for every daemon, with their text in `help`.
@@ -117,7 +118,17 @@ const HOST_COMMANDS: [(&str, &str); 4] = [
     ("stats", "Calls, errors and latencies of this daemon."),
 ];
 
-fn help(slot: &Slot) -> Value {
+/// Describes the command that the arguments name, or all of them if they name none.
+fn help(slot: &Slot, arguments: &str) -> Result<Value, Refusal> {
+    let mut all = help_of_all(slot);
+    let Ok([name]) = serde_json::from_str::<[String; 1]>(arguments) else {
+        return Ok(all.into());
+    };
+    let of_one = all.remove_entry(&name).ok_or_else(|| unknown(&name))?;
+    Ok(Map::from_iter([of_one]).into())
+}
+
+fn help_of_all(slot: &Slot) -> Map<String, Value> {
     let of_host = HOST_COMMANDS.iter().map(|(name, doc)| {
         let argument = json!({
             "name": "command", "optional": true, "schema": {"type": ["string", "null"]},
@@ -142,7 +153,7 @@ fn help(slot: &Slot) -> Value {
         }
         (one.name.clone(), help)
     });
-    Value::Object(of_host.chain(own).collect())
+    of_host.chain(own).collect()
 }
 
 /// Returns the schema of a command as `help` of a real host has it: a mark that is false, and a text that is empty, are

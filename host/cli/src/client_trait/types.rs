@@ -215,6 +215,7 @@ impl Types {
                 let is_bounded = is_bounded(["minimum", "maximum"]) && !is_single;
                 any_if(is_bounded, if is_single { "f32" } else { "f64" })
             }
+            "string" if schema["contentEncoding"] == "base64" => "Bytes".to_owned(),
             "string" => match (&schema["minLength"], &schema["maxLength"]) {
                 (least, most) if *least == 1 && *most == 1 => "char".to_owned(),
                 _ => any_if(is_bounded(["minLength", "maxLength"]), "String"),
