@@ -365,13 +365,12 @@ impl LiveDaemon {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
         let mut sink = spare.unwrap_or_else(|| Pinned::new(LateSink::new()));
         let (this, raw) = (self.raw.this, call.raw());
-        let step = match self.call_parts {
-            Some(call_parts) if call.parts != 0 => {
-                // SAFETY: as below.
-                unsafe { call_parts(this, &raw, call.parts, sink.get().raw()) }
-            }
+        let call_parts = self.call_parts.filter(|_| call.parts != 0);
+        let step = match call_parts {
+            // SAFETY: as below.
+            Some(call_parts) => unsafe { call_parts(this, &raw, call.parts, sink.get().raw()) },
             // SAFETY: the instance is alive; the sink stays where it is, and is dropped after the step's future.
-            _ => unsafe { (self.raw.vtable.call)(this, &raw, sink.get().raw()) },
+            None => unsafe { (self.raw.vtable.call)(this, &raw, sink.get().raw()) },
         };
         PluginFuture {
             step: LifecycleStep::of(step),

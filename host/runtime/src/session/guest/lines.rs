@@ -226,8 +226,11 @@ impl<S: Stream> Guest<S> {
         batch: &mut LineBatch<'a>,
         context: &mut Context<'_>,
     ) {
-        if self.is_reply(&message) || self.is_stray(&message) {
+        if self.is_reply(&message) {
             return;
+        }
+        if is_stray(&message) {
+            return self.note_parts(&message);
         }
         match target {
             LineTarget::Instance(lease) => {
@@ -396,7 +399,8 @@ impl<S: Stream> Guest<S> {
         let mut inbox = self.input.take_inbox();
         for line in inbox.lines() {
             match line {
-                Line::Message(message) if self.is_reply(&message) || self.is_stray(&message) => {}
+                Line::Message(message) if self.is_reply(&message) => {}
+                Line::Message(message) if is_stray(&message) => self.note_parts(&message),
                 Line::Message(message) => {
                     let refusal = (ErrorCode::Unavailable, &*text);
                     self.refuse((&message).into(), refusal, &mut tally);
@@ -411,33 +415,29 @@ impl<S: Stream> Guest<S> {
         self.gate.count(0, tally, self.gate.limits.instance_wait);
     }
 
-    /// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
-    /// answer each other forever. A `dae` with arguments may ask for parts, which takes effect at once.
-    #[inline]
-    fn is_stray(&self, message: &Message<'_>) -> bool {
-        match message.name {
-            "error" => true,
-            "options" => !matches!(message.arguments, "" | "[]"),
-            "dae" => {
-                let is_stray = !matches!(message.arguments, "" | "[]");
-                if is_stray {
-                    self.note_parts(message.arguments);
-                }
-                is_stray
-            }
-            _ => false,
-        }
-    }
-
-    /// Notes that the guest asks for parts, if these arguments of a `dae` do so.
+    /// Notes that the guest asks for parts, if this line does so. That takes effect at once.
     #[cold]
-    fn note_parts(&self, arguments: &str) {
-        let asked = asks_for_parts(arguments).or_else(|| {
-            let strict = json5_text::to_strict(arguments).ok()?;
+    fn note_parts(&self, message: &Message<'_>) {
+        if message.name != "dae" {
+            return;
+        }
+        let asked = asks_for_parts(message.arguments).or_else(|| {
+            let strict = json5_text::to_strict(message.arguments).ok()?;
             asks_for_parts(&strict)
         });
         if let Some(wants) = asked {
             self.guest_handle.want_parts(wants);
         }
+    }
+}
+
+/// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
+/// answer each other forever. A `dae` with arguments may ask for parts.
+#[inline]
+fn is_stray(message: &Message<'_>) -> bool {
+    match message.name {
+        "error" => true,
+        "dae" | "options" => !matches!(message.arguments, "" | "[]"),
+        _ => false,
     }
 }
