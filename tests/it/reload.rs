@@ -13,6 +13,7 @@ mod libraries;
 mod moved;
 mod preflight;
 mod reserved;
+mod schemas;
 mod state;
 mod stopped;
 mod traffic;

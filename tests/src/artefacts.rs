@@ -1,14 +1,14 @@
 //! The executable and the plugins under test, built with cargo as a user builds them.
 //!
-//! A process builds each profile once, when a test first needs it. A test must never run against the results of an
+//! A process builds each profile once, when a test first needs it, also if the build fails. A test must never run against the results of an
 //! earlier build, and must not depend on the order in which cargo builds tests and plugins. Each build asks cargo where
 //! the results are, so that `CARGO_TARGET_DIR` and cargo's own configuration apply.
 //!
 //! The build covers the whole workspace, as `cargo test --workspace` does. So cargo chooses the same features for both,
 //! and compiles the crates of the host once.
 //!
-//! The plugin that has its own tokio is built by a second cargo call. In a single call cargo would unify the features,
-//! and every plugin would contain that tokio.
+//! The plugin that has its own tokio is built by a second cargo call, and for tests alone: no bench uses it, and the call
+//! compiles a dozen crates anew. In a single call cargo would unify the features, and every plugin would contain that tokio.
 
 use std::collections::BTreeMap;
 use std::env::consts::DLL_SUFFIX;
@@ -18,6 +18,10 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use cargo_metadata::{Artifact, Message, MetadataCommand};
+
+/// The message of a test that needs what could not be built.
+const FAILED: &str =
+    "the workspace builds; cargo's errors stand above, or in the output of an earlier test";
 
 /// The build of the one package whose features must not reach the others.
 const BUILT_APART: [&str; 4] = ["--package", "dae-fixture-async-io", "--features", "daemon"];
@@ -35,22 +39,29 @@ impl Artefacts {
     /// # Panics
     /// Panics if the build fails. Cargo prints the reason.
     pub fn of_tests() -> &'static Artefacts {
-        static BUILT: OnceLock<Artefacts> = OnceLock::new();
+        static BUILT: OnceLock<Option<Artefacts>> = OnceLock::new();
         let profile = if cfg!(debug_assertions) {
             "dev"
         } else {
             "release"
         };
-        BUILT.get_or_init(|| Artefacts::build(profile))
+        let calls: [&[&str]; 2] = [&["--workspace"], &BUILT_APART];
+        BUILT
+            .get_or_init(|| Artefacts::build(profile, &calls))
+            .as_ref()
+            .expect(FAILED)
     }
 
-    /// Returns the artefacts of the release profile.
+    /// Returns the artefacts of the release profile, without the plugin that is built apart.
     ///
     /// # Panics
     /// Panics if the build fails. Cargo prints the reason.
     pub fn released() -> &'static Artefacts {
-        static BUILT: OnceLock<Artefacts> = OnceLock::new();
-        BUILT.get_or_init(|| Artefacts::build("release"))
+        static BUILT: OnceLock<Option<Artefacts>> = OnceLock::new();
+        BUILT
+            .get_or_init(|| Artefacts::build("release", &[&["--workspace"]]))
+            .as_ref()
+            .expect(FAILED)
     }
 
     /// Returns the path of the executable `dae-host`.
@@ -72,15 +83,18 @@ impl Artefacts {
             .unwrap_or_else(|| panic!("no cdylib {library} was built; there are: {}", built()))
     }
 
-    fn build(profile: &str) -> Artefacts {
-        let mut built = cargo_build(profile, &["--workspace"]);
-        built.extend(cargo_build(profile, &BUILT_APART));
+    /// Builds the packages of each cargo call. Returns `None` if a build fails.
+    fn build(profile: &str, calls: &[&[&str]]) -> Option<Artefacts> {
+        let mut built = Vec::new();
+        for packages in calls {
+            built.extend(cargo_build(profile, packages)?);
+        }
         let host = built
             .iter()
             .find_map(executable)
             .expect("the workspace has the executable dae-host");
         let plugins = built.iter().filter_map(plugin).collect();
-        Artefacts { host, plugins }
+        Some(Artefacts { host, plugins })
     }
 }
 
@@ -108,7 +122,8 @@ pub fn target_directory() -> PathBuf {
         .into_std_path_buf()
 }
 
-fn cargo_build(profile: &str, packages: &[&str]) -> Vec<Artifact> {
+/// Runs `cargo build`. Returns `None` if it fails, for reasons that cargo prints.
+fn cargo_build(profile: &str, packages: &[&str]) -> Option<Vec<Artifact>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let output = Command::new(cargo)
         .args([
@@ -123,17 +138,15 @@ fn cargo_build(profile: &str, packages: &[&str]) -> Vec<Artifact> {
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo can be run");
-    assert!(
-        output.status.success(),
-        "cargo build {packages:?} failed; its reasons stand above"
-    );
+    if !output.status.success() {
+        return None;
+    }
     let artifact = |message| match message {
         Ok(Message::CompilerArtifact(artifact)) => Some(artifact),
         _ => None,
     };
-    Message::parse_stream(output.stdout.as_slice())
-        .filter_map(artifact)
-        .collect()
+    let messages = Message::parse_stream(output.stdout.as_slice());
+    Some(messages.filter_map(artifact).collect())
 }
 
 fn executable(artifact: &Artifact) -> Option<PathBuf> {

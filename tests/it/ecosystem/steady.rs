@@ -21,6 +21,7 @@ fn a_handler_that_holds_its_thread_holds_up_no_process_that_called_it() {
         for _ in 0..100 {
             pair.a.ask("number", &json!([]));
         }
+        pair.here.leaves("B holds a thread for a minute");
     }
 }
 
