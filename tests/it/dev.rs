@@ -93,12 +93,13 @@ impl Author {
     }
 
     /// Runs `dev`, whose builds have this file as their result, and doesn't wait for its daemon.
-    fn begin_unready(&self, plugin: &Path) -> Running {
+    fn begin_unready(&self, plugin: &Path, arguments: &[&str]) -> Running {
         let stderr = File::create(self.scratch("stderr")).expect("a file of our own");
         let mut command = self.command("Cargo.toml");
         command
             .env("DAE_HOME", self.directory.join("home"))
             .env("PLUGIN", plugin)
+            .args(arguments)
             .stderr(stderr);
         Running::start(&mut command)
     }
@@ -287,7 +288,7 @@ fn a_first_build_that_fails_waits_for_the_next_save() {
     let author = Author::new();
     let fails = author.scratch("builds.fails");
     fs::write(&fails, "").expect("a file of our own");
-    let mut dev = author.begin_unready(&author.ecosystem.plugin("counter"));
+    let mut dev = author.begin_unready(&author.ecosystem.plugin("counter"), &[]);
     for (edit, builds) in [("// 1\n", 1), ("// 2\n", 2)] {
         until(LIMIT, "the failure", || {
             author.told().matches("the next save builds again").count() == builds
@@ -308,7 +309,7 @@ fn a_first_file_that_cannot_run_waits_for_the_next_save() {
     let recipe = fs::read(author.ecosystem.plugin("recipe")).expect("a plugin");
     let of_recipe = |recipe_json: &serde_json::Value| spoil::of_recipe(recipe.clone(), recipe_json);
     fs::copy(author.ecosystem.plugin("no_daemon"), &plugin).expect("a file of our own");
-    let mut dev = author.begin_unready(&plugin);
+    let mut dev = author.begin_unready(&plugin, &[]);
     let until_told = |words: &str| until(LIMIT, words, || author.told().contains(words));
     // A library without a daemon, a daemon that doesn't start, one that does.
     until_told("the next save builds again");
@@ -320,6 +321,38 @@ fn a_first_file_that_cannot_run_waits_for_the_next_save() {
     author.write("src/lib.rs", "// 2\n");
     let _ = dev.line_with("Recipe 0.1.0 listens on", LIMIT);
     end(dev);
+}
+
+#[test]
+fn strict_keeps_the_old_code_if_a_save_breaks_callers() {
+    for arguments in [&["--strict"][..], &["--strict", "--embed"]] {
+        let author = Author::new();
+        let plugin = author.scratch("plugin.so");
+        let recipe = fs::read(author.ecosystem.plugin("recipe")).expect("a plugin");
+        let build_of = |recipe_json: serde_json::Value| {
+            let bytes = spoil::of_recipe(recipe.clone(), &recipe_json);
+            fs::write(&plugin, bytes).expect("a file of our own");
+        };
+        let version = || {
+            let output = author.host("home", &["call", "Recipe", "version"]).ok();
+            output.stdout.trim().to_owned()
+        };
+        build_of(json!({"version": 1}));
+        let mut dev = author.begin_unready(&plugin, arguments);
+        let _ = dev.line_with("Recipe 0.1.0 listens on", LIMIT);
+        build_of(json!({"version": 2, "sized": true}));
+        author.write("src/lib.rs", "// 1\n");
+        until(LIMIT, "the save is refused", || {
+            author
+                .told()
+                .contains("size: figure.size was optional, is required")
+        });
+        assert_eq!(version(), "1", "{arguments:?}");
+        build_of(json!({"version": 3}));
+        author.write("src/lib.rs", "// 2\n");
+        until(LIMIT, "the next save runs", || version() == "3");
+        end(dev);
+    }
 }
 
 #[test]
