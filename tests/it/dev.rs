@@ -356,6 +356,47 @@ fn strict_keeps_the_old_code_if_a_save_breaks_callers() {
 }
 
 #[test]
+fn a_config_is_read_at_each_save() {
+    let author = Author::new();
+    let config = author.scratch("config.json5");
+    let configure = |text: &str| fs::write(&config, text).expect("a file of our own");
+    let until_told = |words: &str| until(LIMIT, words, || author.told().contains(words));
+    configure("{most: 1000}");
+    let argument = format!("@{}", config.display());
+    let mut dev = author.begin_unready(author.ecosystem.plugin("typed"), &["--config", &argument]);
+    until_told("1000 points are too many; the next save tries again");
+    configure("{most: 1}");
+    author.write("src/lib.rs", "// 1\n");
+    let _ = dev.line_with("Typed 0.1.0 listens on", LIMIT);
+    configure("[]");
+    author.write("src/lib.rs", "// 2\n");
+    until_told("--config takes a JSON object");
+    configure("{most: 2000}");
+    author.write("src/lib.rs", "// 3\n");
+    until_told("2000 points are too many");
+    let output = author.host("home", &["call", "Typed", "points_now"]).ok();
+    assert_eq!(output.stdout.trim(), "[]", "what ran, runs on");
+    end(dev);
+}
+
+#[test]
+fn a_config_that_fits_no_daemon_is_refused_before_a_build() {
+    let author = Author::new();
+    for (dirs, config, expected) in [
+        (&["."][..], "5", "--config takes a JSON object"),
+        (&["."], "@nowhere", "cannot read the config nowhere"),
+        (&[".", "."], "{}", "is the config of one daemon"),
+    ] {
+        let mut command = author.command("");
+        command.args(&dirs[1..]).args(["--config", config]);
+        let output = dae_tests::program::run(&mut command, LIMIT);
+        assert!(output.stderr.contains(expected), "{output:?}");
+        assert_ne!(output.status, 0, "{output:?}");
+    }
+    assert_eq!(author.builds(), 0);
+}
+
+#[test]
 fn a_newer_save_ends_the_build_that_runs_and_the_end_of_dev_ends_the_last() {
     let author = Author::new();
     let (dev, _) = author.begin("home", &[]);
@@ -375,6 +416,27 @@ fn a_newer_save_ends_the_build_that_runs_and_the_end_of_dev_ends_the_last() {
     until(LIMIT, "the last build has ended with `dev`", || {
         process::is_gone(last)
     });
+}
+
+#[test]
+fn a_second_ctrl_c_ends_dev_and_its_build_at_once() {
+    for arguments in [&[][..], &["--embed"]] {
+        let author = Author::new();
+        let hangs = [arguments, &["--config", r#"{"stop": "block"}"#]].concat();
+        let mut dev = author.begin_unready(author.ecosystem.plugin("lifecycle"), &hangs);
+        let _ = dev.line_with("listens on", LIMIT);
+        fs::write(author.scratch("builds.hang"), "").expect("a file of our own");
+        author.write("src/lib.rs", "// 1\n");
+        author.until_builds(2);
+        let (build, _) = author.build_lines().pop().expect("two builds");
+        process::signal(dev.pid(), Signal::INT);
+        until(LIMIT, "the stop is under way", || {
+            author.told().contains("step: stop")
+        });
+        process::signal(dev.pid(), Signal::INT);
+        assert_eq!(dev.end(LIMIT), Some(130), "{arguments:?}");
+        until(LIMIT, "the build has ended", || process::is_gone(build));
+    }
 }
 
 #[test]
@@ -505,6 +567,18 @@ fn keys_at_a_terminal_build_clear_and_end() {
     let _ = dev.line_with("keys: ", LIMIT);
     keyboard.write_all(b"r").expect("`script` reads");
     author.until_builds(2);
+    // The key ends a build that runs, as a save does.
+    let hang = author.scratch("builds.hang");
+    fs::write(&hang, "").expect("a file of our own");
+    keyboard.write_all(b"r").expect("`script` reads");
+    author.until_builds(3);
+    let (hanging, _) = author.build_lines().pop().expect("three builds");
+    fs::remove_file(&hang).expect("a file of our own");
+    keyboard.write_all(b"r").expect("`script` reads");
+    author.until_builds(4);
+    until(LIMIT, "the build that hung has ended", || {
+        process::is_gone(hanging)
+    });
     keyboard.write_all(b"c").expect("`script` reads");
     let _ = dev.line_with("\x1b[2J", LIMIT);
     keyboard.write_all(b"q").expect("`script` reads");

@@ -201,9 +201,10 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
     let file =
         std::path::absolute(&file).with_context(|| format!("cannot find {}", file.display()))?;
     registry::check_source(&file).map_err(|reason| anyhow!(reason))?;
-    let read = |what, text: Option<String>| text.map(|text| read_object(what, &text)).transpose();
-    let config = read("config", config)?;
-    let settings = read("settings", settings)?;
+    let config = read_config(config.as_deref())?;
+    let settings = settings
+        .map(|text| read_object("settings", &text))
+        .transpose()?;
     Ok(InstallRequest {
         name,
         file,
@@ -235,6 +236,11 @@ fn name_and_file(
         };
     };
     Ok((Some(first.to_string_lossy().into_owned()), file))
+}
+
+/// Reads the argument of `--config`, if it is given.
+pub(super) fn read_config(text: Option<&str>) -> Result<Option<Value>> {
+    text.map(|text| read_object("config", text)).transpose()
 }
 
 /// Reads the argument of `--config` or `--settings`: JSON, or `@` and the name of a file with JSON.

@@ -32,6 +32,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Session;
+use super::change;
+use super::exit::Fault;
 use super::offline;
 use super::run::{self, Hosting};
 use super::show;
@@ -77,6 +79,9 @@ pub(super) struct Args {
     /// Refuse a save that breaks a caller of the code that runs
     #[arg(long)]
     strict: bool,
+    /// The daemon's config, a JSON object, or @ and the name of a file that holds it, which is read at each save
+    #[arg(long, value_name = "JSON|@FILE")]
+    config: Option<String>,
 }
 
 impl Args {
@@ -88,10 +93,43 @@ impl Args {
         }
     }
 
-    fn mode(&self) -> Mode {
-        match self.embed {
+    /// Returns the request to install a file, in place of what runs.
+    ///
+    /// # Errors
+    /// The config is no JSON object, or its file can't be read.
+    fn request(&self, file: &Path) -> Result<InstallRequest> {
+        let mode = match self.embed {
             true => Mode::InProcess,
             false => Mode::Subprocess,
+        };
+        Ok(InstallRequest {
+            file: file.to_owned(),
+            replace: true,
+            mode: Some(mode),
+            config: change::read_config(self.config.as_deref())?,
+            ..InstallRequest::default()
+        })
+    }
+
+    /// Returns the request to install a file after a save.
+    ///
+    /// # Errors
+    /// As [`Args::request`].
+    fn request_of_save(&self, file: &Path) -> Result<InstallRequest> {
+        Ok(InstallRequest {
+            strict: self.strict.then_some(true),
+            ..self.request(file)?
+        })
+    }
+
+    /// Checks the config before the build, which may take minutes.
+    fn check_config(&self) -> Result<()> {
+        match (&self.config, self.dirs.len()) {
+            (Some(_), 2..) => Err(Fault::Usage(
+                "--config is the config of one daemon, and these are several; run a `dev` for the one that takes it".to_owned(),
+            )
+            .into()),
+            (config, _) => change::read_config(config.as_deref()).map(drop),
         }
     }
 }
@@ -106,7 +144,8 @@ struct Watched {
 }
 
 /// Builds the crates and runs their daemons until Ctrl-C.
-pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
+pub(super) fn dev(session: Session, args: Args) -> Result<()> {
+    args.check_config()?;
     let crates = args
         .dirs
         .iter()
@@ -129,18 +168,17 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
     for watched in &mut crates {
         files.extend(watched.build()?);
     }
-    host(&Arc::new(session), args, crates, &files)
+    host(&Arc::new(session), &Arc::new(args), crates, &files)
 }
 
 /// Runs the host with the daemons of the files, and builds the crates at every change.
 fn host(
     session: &Arc<Session>,
-    args: &Args,
+    args: &Arc<Args>,
     crates: Vec<Watched>,
     files: &[PathBuf],
 ) -> Result<()> {
-    let mode = args.mode();
-    let present = replace_present(&session.home, files, mode)?;
+    let present = replace_present(&session.home, files, args)?;
     let console = Console::Human {
         ansi: show::stderr_ansi(),
     };
@@ -155,7 +193,7 @@ fn host(
         on_abort: Box::new(move || abandoned.end()),
     };
     let result = run::host(session, hosting, async |dae: &Dae| {
-        let absent = install_all(session, dae, mode, (files, &present)).await?;
+        let absent = install_all(session, dae, args, (files, &present)).await?;
         for watched in crates {
             let successor = Successor::new(session, dae, (args, &absent));
             watched.rebuild_on_change(successor)?;
@@ -263,9 +301,7 @@ struct Successor {
     session: Arc<Session>,
     dae: Dae,
     runtime: Handle,
-    mode: Mode,
-    /// Whether to refuse what breaks a caller; absent to leave it to the settings.
-    strict: Option<bool>,
+    args: Arc<Args>,
     /// The files whose daemons could not be installed at the start.
     absent: HashSet<PathBuf>,
     /// True while the messages of a build that failed stand on the screen.
@@ -273,22 +309,18 @@ struct Successor {
 }
 
 impl Successor {
-    fn new(session: &Arc<Session>, dae: &Dae, (args, absent): (&Args, &HashSet<PathBuf>)) -> Self {
+    fn new(
+        session: &Arc<Session>,
+        dae: &Dae,
+        (args, absent): (&Arc<Args>, &HashSet<PathBuf>),
+    ) -> Self {
         Successor {
             session: Arc::clone(session),
             dae: dae.clone(),
             runtime: Handle::current(),
-            mode: args.mode(),
-            strict: args.strict.then_some(true),
+            args: Arc::clone(args),
             absent: absent.clone(),
             has_failed: false,
-        }
-    }
-
-    fn request(&self, file: &Path) -> InstallRequest {
-        InstallRequest {
-            strict: self.strict,
-            ..request(file, self.mode)
         }
     }
 
@@ -308,7 +340,14 @@ impl Successor {
         }
         for file in &built.files {
             let began = Instant::now();
-            let installed = self.dae.install_with(self.request(file));
+            let request = match self.args.request_of_save(file) {
+                Ok(request) => request,
+                Err(error) => {
+                    say(&format!("{error:#}; what runs, runs on"));
+                    continue;
+                }
+            };
+            let installed = self.dae.install_with(request);
             match self.runtime.block_on(installed) {
                 Ok(_) if self.absent.remove(file) => {
                     if let Err(error) = announce(&self.session, &self.dae, file) {
@@ -348,7 +387,7 @@ fn in_home(session: Session, plugin: &Crate) -> Session {
 
 /// Replaces the files of the daemons that the home already has, so that these start once and with the new files.
 /// Returns their names.
-fn replace_present(home: &Home, files: &[PathBuf], mode: Mode) -> Result<HashSet<String>> {
+fn replace_present(home: &Home, files: &[PathBuf], args: &Args) -> Result<HashSet<String>> {
     home.create()?;
     let _lock = home.lock()?;
     let registry = Registry::load(&home.registry_file())?;
@@ -356,20 +395,11 @@ fn replace_present(home: &Home, files: &[PathBuf], mode: Mode) -> Result<HashSet
     for file in files {
         let name = manifest::read(file)?.name;
         if registry.daemons.contains_key(&name) {
-            offline::install(home, request(file, mode))?;
+            offline::install(home, args.request(file)?)?;
             present.insert(name);
         }
     }
     Ok(present)
-}
-
-fn request(file: &Path, mode: Mode) -> InstallRequest {
-    InstallRequest {
-        file: file.to_owned(),
-        replace: true,
-        mode: Some(mode),
-        ..InstallRequest::default()
-    }
 }
 
 /// Installs the files whose daemons are not present yet, and prints the port of each daemon. Returns the files that were
@@ -377,7 +407,7 @@ fn request(file: &Path, mode: Mode) -> InstallRequest {
 async fn install_all(
     session: &Session,
     dae: &Dae,
-    mode: Mode,
+    args: &Args,
     (files, present): (&[PathBuf], &HashSet<String>),
 ) -> Result<HashSet<PathBuf>> {
     dae.ready().await;
@@ -385,7 +415,7 @@ async fn install_all(
     for file in files {
         let name = manifest::read(file)?.name;
         if !present.contains(&name)
-            && let Err(fault) = dae.install_with(request(file, mode)).await
+            && let Err(fault) = dae.install_with(args.request(file)?).await
         {
             say(&format!("{fault}; the next save tries again"));
             refused.insert(file.clone());

@@ -56,7 +56,7 @@ struct Line {
 /// The options of every command.
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The home directory [default: $DAE_HOME, or else the XDG base directories]
+    /// The home directory [default: $DAE_HOME, or else the XDG base directories; `dev` has its own]
     // Read by hand: clap would show the variable's value in each usage text.
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
@@ -191,7 +191,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&session, &args),
         Command::New(args) => new::new(&session, &args),
-        Command::Dev(args) => dev::dev(session, &args),
+        Command::Dev(args) => dev::dev(session, args),
         Command::Install(args) => change::install(&session, args),
         Command::Uninstall(args) => change::uninstall(&session, &args),
         Command::Start(names) => change::change(&session, "start", &names),

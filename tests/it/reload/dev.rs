@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use dae_tests::artefacts::{target_directory, workspace};
@@ -35,18 +36,10 @@ impl Author {
     fn begin() -> Self {
         let ecosystem = Ecosystem::asleep();
         let directory = ecosystem.scratch().join(COPY);
-        let source = copy_of_counter(&directory);
+        let source = copy_of_counter(&directory, COPY);
         let stderr = ecosystem.scratch().join("dev.stderr");
-        let mut command = ecosystem.command();
-        command
-            .arg("dev")
-            .arg(&directory)
-            // The workspace's own profile, for which most dependencies are built already.
-            .args(["--profile", "dev"])
-            .env("CARGO_TARGET_DIR", target_directory())
-            .env("CARGO_NET_OFFLINE", "true")
-            .env_remove("RUSTC_WRAPPER")
-            .stderr(File::create(&stderr).expect("a file of our own"));
+        let mut command = dev_of(&ecosystem, &[&directory]);
+        command.stderr(File::create(&stderr).expect("a file of our own"));
         Author {
             dev: Running::start(&mut command),
             plain: fs::read_to_string(&source).expect("a file of our own"),
@@ -58,9 +51,7 @@ impl Author {
 
     /// Saves the source with another answer to `count`.
     fn save(&self, answer: &str) {
-        assert!(self.plain.contains(ANSWER), "{}", self.plain);
-        let edited = ANSWER.replace("self.count", answer);
-        let text = self.plain.replace(ANSWER, &edited);
+        let text = answering(&self.plain, answer);
         fs::write(&self.source, text).expect("a file of our own");
     }
 
@@ -89,8 +80,38 @@ impl Drop for Author {
     }
 }
 
-/// Copies the crate, as `cp -r` does, and gives it the other name. Returns its source file.
-fn copy_of_counter(directory: &Path) -> PathBuf {
+/// Returns the command that runs `dev` over the crates, which share the target directory of the tests.
+fn dev_of(ecosystem: &Ecosystem, directories: &[&Path]) -> Command {
+    let mut command = ecosystem.command();
+    command
+        .arg("dev")
+        .args(directories)
+        // The workspace's own profile, for which most dependencies are built already.
+        .args(["--profile", "dev"])
+        .env("CARGO_TARGET_DIR", target_directory())
+        .env("CARGO_NET_OFFLINE", "true")
+        .env_remove("RUSTC_WRAPPER");
+    command
+}
+
+/// Returns the source with another answer to `count`.
+fn answering(source: &str, answer: &str) -> String {
+    assert!(source.contains(ANSWER), "{source}");
+    source.replace(ANSWER, &ANSWER.replace("self.count", answer))
+}
+
+/// Connects to the daemon whose address that line of `dev` has.
+#[track_caller]
+fn guest_of(line: &str) -> Guest {
+    let port = line.split("127.0.0.1:").nth(1).and_then(|rest| {
+        let port = rest.split(';').next()?;
+        port.parse().ok()
+    });
+    Guest::connect(port.unwrap_or_else(|| panic!("no port in {line:?}")))
+}
+
+/// Copies the crate, as `cp -r` does, and gives it another name. Returns its source file.
+fn copy_of_counter(directory: &Path, name: &str) -> PathBuf {
     let original = workspace().join("plugins/counter");
     copy_all(&original, directory);
     let manifest = directory.join("Cargo.toml");
@@ -98,8 +119,8 @@ fn copy_of_counter(directory: &Path) -> PathBuf {
     let (package, library) = ("name = \"dae-plugin-counter\"", "name = \"counter\"");
     assert!(text.contains(package) && text.contains(library), "{text}");
     let text = text
-        .replace(package, &format!("name = \"{COPY}\""))
-        .replace(library, &format!("name = \"{}\"", COPY.replace('-', "_")));
+        .replace(package, &format!("name = \"{name}\""))
+        .replace(library, &format!("name = \"{}\"", name.replace('-', "_")));
     fs::write(&manifest, text).expect("a file of our own");
     // The same versions as in the workspace, so that nothing is downloaded.
     let lock = directory.join("Cargo.lock");
@@ -138,12 +159,7 @@ fn a_saved_edit_runs_where_the_old_code_was_and_one_that_does_not_compile_is_sho
     // A person may save before the daemon runs: the result of the first build is not yet installed here.
     author.until_told("Finished");
     author.save("100 + self.count");
-    let told = author.dev.line(BUILD_MAX);
-    let port = told.split("127.0.0.1:").nth(1).and_then(|rest| {
-        let port = rest.split(';').next()?;
-        port.parse().ok()
-    });
-    let mut guest = Guest::connect(port.unwrap_or_else(|| panic!("no port in {told:?}")));
+    let mut guest = guest_of(&author.dev.line(BUILD_MAX));
     until_count(&mut guest, 0, 100);
 
     assert_eq!(guest.ask("increment", &json!([3])), 3);
@@ -179,6 +195,44 @@ fn assert_compiled_by_the_right_program(author: &Author, guest: &mut Guest) {
     let of_cargo = author.times_told("profile [");
     let of_rustc = author.times_told("profile by rustc alone");
     assert_eq!(finished, of_cargo + of_rustc, "one line for each build");
+}
+
+#[test]
+fn two_crates_of_one_target_directory_are_built_and_run_side_by_side() {
+    let ecosystem = Ecosystem::asleep();
+    let crates = ["counter-left", "counter-right"].map(|name| {
+        let source = copy_of_counter(&ecosystem.scratch().join(name), name);
+        let text = fs::read_to_string(&source).expect("a file of our own");
+        let text = text.replace(
+            "daemon(name = \"Counter\")",
+            &format!("daemon(name = \"{name}\")"),
+        );
+        fs::write(&source, &text).expect("a file of our own");
+        (name, source, text)
+    });
+    let directories = crates
+        .each_ref()
+        .map(|(name, ..)| ecosystem.scratch().join(name));
+    let directories = directories.each_ref().map(PathBuf::as_path);
+    let mut dev = Running::start(&mut dev_of(&ecosystem, &directories));
+    let mut guests = crates
+        .each_ref()
+        .map(|(name, ..)| guest_of(&dev.line_with(&format!("{name} 0.1.0 listens on"), BUILD_MAX)));
+    for (index, answer) in [(0, 100), (1, 200)] {
+        let (_, source, text) = &crates[index];
+        let edited = answering(text, &format!("{answer} + self.count"));
+        fs::write(source, edited).expect("a file of our own");
+        until_count(&mut guests[index], 0, answer);
+    }
+    // Each save has reached its own daemon alone.
+    assert_eq!(
+        guests
+            .each_mut()
+            .map(|guest| guest.ask("count", &json!([]))),
+        [100, 200]
+    );
+    process::signal(dev.pid(), Signal::INT);
+    assert_eq!(dev.end(LIMIT), Some(0));
 }
 
 /// Makes a crate of a dynamic library without any source, and returns its directory.
