@@ -457,6 +457,42 @@ fn a_file_that_every_build_writes_does_not_keep_builds_from_their_end() {
     end(dev);
 }
 
+/// Such a save is one of a person, and no build has written the file.
+#[test]
+fn saves_while_new_code_takes_over_are_all_built() {
+    const SAVES: usize = 12;
+    let author = Author::new();
+    let plugin = author.scratch("plugin.so");
+    let recipe = fs::read(author.ecosystem.plugin("recipe")).expect("a plugin");
+    let build_of = |version: usize| {
+        let bytes = spoil::of_recipe(recipe.clone(), &json!({"version": version}));
+        fs::write(&plugin, bytes).expect("a file of our own");
+    };
+    build_of(0);
+    // Each state takes so long that the next save comes while the new code waits for it.
+    let mut dev = author.begin_unready(&plugin, &["--config", r#"{"save_ms": 300}"#]);
+    let _ = dev.line_with("listens on", LIMIT);
+    for number in 1..=SAVES {
+        build_of(number);
+        let saved = author.scratch("saved.rs");
+        fs::write(&saved, format!("// {number}\n")).expect("a file of our own");
+        fs::rename(saved, author.directory.join("src/lib.rs")).expect("a file of our own");
+        author.until_builds(number + 1);
+        let (build, _) = author.build_lines().pop().expect("a build");
+        until(LIMIT, "the build has ended", || process::is_gone(build));
+    }
+    until(LIMIT, "the last save runs", || {
+        let output = author.host("home", &["call", "Recipe", "version"]).ok();
+        output.stdout.trim() == SAVES.to_string()
+    });
+    assert!(
+        !author.told().contains("taken for generated"),
+        "{}",
+        author.told()
+    );
+    end(dev);
+}
+
 #[test]
 fn only_what_a_build_reads_makes_a_build() {
     let author = Author::new();
