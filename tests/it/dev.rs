@@ -363,7 +363,7 @@ fn a_config_is_read_at_each_save() {
     let until_told = |words: &str| until(LIMIT, words, || author.told().contains(words));
     configure("{most: 1000}");
     let argument = format!("@{}", config.display());
-    let mut dev = author.begin_unready(author.ecosystem.plugin("typed"), &["--config", &argument]);
+    let mut dev = author.begin_unready(&author.ecosystem.plugin("typed"), &["--config", &argument]);
     until_told("1000 points are too many; the next save tries again");
     configure("{most: 1}");
     author.write("src/lib.rs", "// 1\n");
@@ -423,7 +423,7 @@ fn a_second_ctrl_c_ends_dev_and_its_build_at_once() {
     for arguments in [&[][..], &["--embed"]] {
         let author = Author::new();
         let hangs = [arguments, &["--config", r#"{"stop": "block"}"#]].concat();
-        let mut dev = author.begin_unready(author.ecosystem.plugin("lifecycle"), &hangs);
+        let mut dev = author.begin_unready(&author.ecosystem.plugin("lifecycle"), &hangs);
         let _ = dev.line_with("listens on", LIMIT);
         fs::write(author.scratch("builds.hang"), "").expect("a file of our own");
         author.write("src/lib.rs", "// 1\n");

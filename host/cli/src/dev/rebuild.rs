@@ -179,8 +179,10 @@ impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
             }
             self.cut_short.clear();
             let outcome = self.learn(&ended);
+            let mut paths = self.rebuild.sources.after_build(&cause.paths, outcome);
             (self.rebuild.hand_over)(&cause, ended);
-            let paths = self.rebuild.sources.after_build(&cause.paths, outcome);
+            // The build has ended before, so these are saves of a person.
+            paths.extend(self.rebuild.sources.changes_outside_a_build());
             if paths.is_empty() {
                 return;
             }
