@@ -84,7 +84,7 @@ impl Instance {
             faults.extend(self.stop(deadline).await.err().map(EndFault::failed));
         }
         faults.extend(self.end_run(deadline).await.err());
-        match Arc::into_inner(self) {
+        match alone(self).await {
             Some(instance) => faults.extend(instance.destroy(deadline).await.err()),
             None => faults.push(EndFault::left_behind(format!(
                 "a command or `run` of it still holds a thread after {grace:?}; it is left behind with its memory"
@@ -160,7 +160,27 @@ impl Instance {
     }
 }
 
-/// Returns the deadline that a `Drop` gets even if the grace has been used up by then.
+/// The longest pause between two looks at whether anything else refers to an instance.
+const LOOK_EVERY_MAX: Duration = Duration::from_millis(20);
+
+/// Returns the instance as soon as nothing else refers to it, or `None` if that takes too long. Code that has just ended, such
+/// as that of an answered command, refers to it for a moment more.
+async fn alone(mut shared: Arc<Instance>) -> Option<Instance> {
+    let (deadline, mut pause) = (soon(), Duration::from_millis(1));
+    loop {
+        shared = match Arc::try_unwrap(shared) {
+            Ok(instance) => return Some(instance),
+            Err(shared) => shared,
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LOOK_EVERY_MAX);
+    }
+}
+
+/// Returns the deadline that a `Drop` or the last reference gets even if the grace has been used up by then.
 fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_millis(500)
 }
@@ -200,5 +220,70 @@ fn run_end(ended: Completion) -> RunEnd {
         status::DONE | status::NOTHING => RunEnd::Returned,
         status::CRASHED => RunEnd::Crashed(text),
         _ => RunEnd::Failed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::instance::{AnswerFuture, BuiltIn};
+    use crate::plugin::identity::Identity;
+    use dae_store::manifest::Manifest;
+    use dae_store::report::Mode;
+
+    const GRACE: Duration = Duration::from_secs(5);
+
+    /// A daemon that nobody calls.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl BuiltIn for Silent {
+        fn answer(&self, _: u32, _: Vec<u8>, _: u64) -> AnswerFuture {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn instance() -> Arc<Instance> {
+        let identity = Identity {
+            name: "A".to_owned(),
+            plugin: "A".to_owned(),
+            version: String::new(),
+            mode: Mode::InProcess,
+            pid: 0,
+            port: 0,
+            generation: 1,
+            attempt: 1,
+            since: Instant::now(),
+        };
+        let instance = Instance::built_in(identity, Manifest::default(), Arc::new(Silent));
+        Arc::new(instance)
+    }
+
+    #[tokio::test]
+    async fn what_refers_to_an_instance_for_a_moment_leaves_nothing_behind() {
+        let ending = instance();
+        let shared = Arc::clone(&ending);
+        let end = tokio::spawn(ending.end(GRACE));
+        // The end has come to the point where it needs the instance alone.
+        while Arc::strong_count(&shared) > 2 {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+        drop(shared);
+        let ended = end.await.expect("it doesn't panic");
+        assert!(ended.is_ok(), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_referring_to_an_instance_is_reported() {
+        let ending = instance();
+        let _shared = Arc::clone(&ending);
+        let faults = ending.end(GRACE).await.expect_err("a fault");
+        assert!(
+            faults.iter().all(|fault| fault.is_left_behind),
+            "{faults:?}"
+        );
     }
 }
