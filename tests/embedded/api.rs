@@ -6,7 +6,7 @@ use dae_host::Dae;
 use dae_host::dae::{DaeEvents, FaultKind};
 use dae_host::event::{DaeEvent, DaeEventKind};
 use dae_host::report::{InstallRequest, Mode};
-use dae_tests::{Artefacts, LIMIT};
+use dae_tests::{Artefacts, Ecosystem, LIMIT, spoil};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -201,6 +201,75 @@ async fn live(dae: &Dae, events: &mut DaeEvents, mode: Mode) {
     expect(events, |kind| matches!(kind, DaeEventKind::Stopped)).await;
     dae.uninstall("A").await.expect("it is there");
     expect(events, |kind| matches!(kind, DaeEventKind::Uninstalled)).await;
+}
+
+/// Tests that code which does not last is told by events, in both modes.
+pub(super) fn rollback_events(runtime: &Runtime) {
+    let plain = std::fs::read(Artefacts::of_tests().plugin("recipe")).expect("a plugin");
+    for mode in [Mode::InProcess, Mode::Subprocess] {
+        runtime.block_on(async {
+            let home = tempfile::tempdir().expect("a temporary directory");
+            let dae = start(home.path(), &json!({})).await;
+            let mut events = dae.events();
+            for (version, run) in [(1, "work"), (2, "panic")] {
+                let bytes =
+                    spoil::of_recipe(plain.clone(), &json!({"version": version, "run": run}));
+                let request = InstallRequest {
+                    name: Some("A".to_owned()),
+                    file: spoil::write(home.path(), &format!("{version}.so"), &bytes),
+                    replace: version > 1,
+                    mode: Some(mode),
+                    ..InstallRequest::default()
+                };
+                dae.install_with(request).await.expect("it starts");
+                let installed =
+                    |kind: &DaeEventKind| matches!(kind, DaeEventKind::Installed { .. });
+                expect(&mut events, installed).await;
+            }
+            let rolled_back = |kind: &DaeEventKind| matches!(kind, DaeEventKind::RolledBack { .. });
+            let event = expect(&mut events, rolled_back).await;
+            let DaeEventKind::RolledBack { cause } = &event.kind else {
+                unreachable!("it was looked for");
+            };
+            assert!(cause.contains("run was told to panic"), "{cause}");
+            let quarantined =
+                |kind: &DaeEventKind| matches!(kind, DaeEventKind::Quarantined { .. });
+            let event = expect(&mut events, quarantined).await;
+            let DaeEventKind::Quarantined { hash, reason } = &event.kind else {
+                unreachable!("it was looked for");
+            };
+            assert_eq!(hash.len(), 64, "{hash}");
+            assert!(reason.contains("run was told to panic"), "{reason}");
+            assert_eq!(dae.call::<u64>("A", "version", ()).await.ok(), Some(1));
+            dae.shutdown(GRACE).await;
+        });
+    }
+}
+
+/// Tests that a scan tells by events what another host runs, and that it runs it no more.
+pub(super) fn foreign_events(runtime: &Runtime) {
+    let elsewhere = Ecosystem::start();
+    let _ = elsewhere.install("A", "counter", &[]);
+    let port = elsewhere.port_of("A");
+    runtime.block_on(async {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let others = [format!("1-{}", port - 1), format!("{}-65535", port + 1)];
+        let config = json!({"scan_ports_never": others});
+        let dae = start(home.path(), &config).await;
+        let mut events = dae.events();
+        dae.scan().await.expect("a scan");
+        let appeared = |kind: &DaeEventKind| matches!(kind, DaeEventKind::ForeignAppeared { .. });
+        let event = expect(&mut events, appeared).await;
+        let DaeEventKind::ForeignAppeared { credential } = &event.kind else {
+            unreachable!("it was looked for");
+        };
+        assert_eq!(credential.port, port, "{event:?}");
+        let _ = elsewhere.cli(&["uninstall", "A"]).ok();
+        dae.scan().await.expect("a scan");
+        let gone = |kind: &DaeEventKind| matches!(kind, DaeEventKind::ForeignGone);
+        expect(&mut events, gone).await;
+        dae.shutdown(GRACE).await;
+    });
 }
 
 /// Returns the next event of that kind. Those before it are of the same daemon.

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 /// The name of a test, and its function.
 type Test = (&'static str, fn(&Runtime));
 
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 12] = [
     ("two_built_in_daemons_live_as_others_do", builtin::life),
     (
         "a_built_in_daemon_is_supervised_and_its_limits_are_told",
@@ -34,6 +34,11 @@ const TESTS: [Test; 10] = [
         api::one_thread,
     ),
     ("each_change_of_a_daemons_life_is_an_event", api::events),
+    (
+        "a_rollback_and_a_quarantine_are_events",
+        api::rollback_events,
+    ),
+    ("what_another_host_runs_is_an_event", api::foreign_events),
     (
         "stopping_one_of_two_leaves_the_watch_of_the_other_intact",
         two::stopping_one_of_two,
