@@ -4,6 +4,7 @@ use dae_tests::{Ecosystem, LIMIT, until};
 use serde_json::json;
 
 use super::{MODES, both};
+use crate::cli::at_terminal;
 
 #[test]
 fn call_prints_an_item_a_line_and_its_result_otherwise() {
@@ -29,6 +30,23 @@ fn call_prints_an_item_a_line_and_its_result_otherwise() {
             failed.stderr
         );
         assert_eq!(guest.ask("dropped", &json!([])), 2);
+    });
+}
+
+#[test]
+fn call_at_a_terminal_prints_each_report() {
+    both(|ecosystem, name, _| {
+        for (flags, reports) in [
+            ("", "{\"done\":1,\"of\":2}\n{\"done\":2,\"of\":2}\n"),
+            ("-q", ""),
+        ] {
+            let words = format!("call {flags} {name} work 2");
+            let Some(shown) = at_terminal(ecosystem, 80, &[("NO_COLOR", "1")], &words) else {
+                return;
+            };
+            let text = shown.stdout.replace('\r', "");
+            assert_eq!(text, format!("{reports}20\n"), "{words}");
+        }
     });
 }
 
