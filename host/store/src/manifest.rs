@@ -31,7 +31,7 @@ pub use changes::{changes, check_strict};
 pub use fault::{FileFault, FileFaultKind};
 pub use needs::{Needs, needs};
 pub use schema::{SCHEMAS_BYTES_MAX, Schema};
-pub use source::{file_bytes, open, read_whole};
+pub use source::{FileContent, file_bytes, open, read_whole};
 
 use dae_plugin_api::{ABI_VERSION_MAX, ABI_VERSION_MIN};
 

@@ -23,7 +23,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::atomic_file::{self, DiskFault};
 use crate::home::Home;
-use crate::manifest::{self, FileFault, FileFaultKind, Manifest, SCHEMAS_BYTES_MAX};
+use crate::manifest::{self, FileContent, FileFault, FileFaultKind, Manifest, SCHEMAS_BYTES_MAX};
 use crate::registry::check_hash;
 
 /// The number of characters of a hash in a file's name that is unique without it.
@@ -254,7 +254,7 @@ impl PluginStore {
     }
 
     /// Returns the content of a stored file after checking its hash.
-    fn read(&self, hash: &str) -> anyhow::Result<Vec<u8>> {
+    fn read(&self, hash: &str) -> anyhow::Result<FileContent> {
         let mut file = self.open_artefact(hash)?;
         let path = self.path_of(hash);
         let bytes = manifest::read_whole(&mut file, &path)?;
@@ -290,7 +290,7 @@ impl PluginStore {
 }
 
 /// Reads a file twice and returns its bytes. A file that is being written is unlikely to give the same bytes twice.
-fn read_unchanging(source: &Path) -> anyhow::Result<Vec<u8>> {
+fn read_unchanging(source: &Path) -> anyhow::Result<FileContent> {
     let mut file = manifest::open(source)?;
     let bytes = manifest::read_whole(&mut file, source)?;
     let again = file

@@ -10,7 +10,10 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
+use std::ops::Deref;
 use std::path::Path;
+
+use memmap2::MmapMut;
 
 use super::fault::{FileFault, FileFaultKind};
 use super::library::{BEGINNING_BYTES, check_is_object};
@@ -57,19 +60,52 @@ pub fn file_bytes(path: &Path) -> Option<u64> {
     check_is_file(&metadata).is_ok().then_some(metadata.len())
 }
 
+/// The content of a file. Its pages go back to the system when it is dropped: an allocator would keep memory of that size
+/// for later, in each of its arenas.
+#[derive(Debug)]
+pub struct FileContent {
+    pages: MmapMut,
+    bytes: usize,
+}
+
+impl Deref for FileContent {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.pages[..self.bytes]
+    }
+}
+
 /// Reads all bytes from the current position of `file`, which was opened from `path`.
 ///
 /// # Errors
-/// A disk error.
-pub fn read_whole(file: &mut File, path: &Path) -> Result<Vec<u8>, FileFault> {
-    // This allocates once, unless the file grows meanwhile.
-    let bytes_now = file.metadata().map_or(0, |metadata| metadata.len());
-    let capacity = usize::try_from(bytes_now.min(FILE_BYTES_MAX) + 1).unwrap_or(0);
-    let mut bytes = Vec::with_capacity(capacity);
-    match file.take(FILE_BYTES_MAX).read_to_end(&mut bytes) {
-        Ok(_) => Ok(bytes),
-        Err(e) => Err(unreadable(&e).at(path)),
+/// A disk error, or the file has grown meanwhile.
+pub fn read_whole(file: &mut File, path: &Path) -> Result<FileContent, FileFault> {
+    let read = content_of(file).map_err(|e| unreadable(&e).at(path))?;
+    read.ok_or_else(|| {
+        let text = "grew while it was read; try again when whatever writes it is done";
+        FileFault::new(FileFaultKind::Changed, text).at(path)
+    })
+}
+
+/// Returns the content, or `None` if the file has become longer than it was at first.
+fn content_of(file: &mut File) -> io::Result<Option<FileContent>> {
+    let bytes_now = file.metadata()?.len().min(FILE_BYTES_MAX);
+    // The read that fills the last byte shows that the file has grown.
+    let capacity = usize::try_from(bytes_now + 1).unwrap_or(usize::MAX);
+    let mut content = FileContent {
+        pages: MmapMut::map_anon(capacity)?,
+        bytes: 0,
+    };
+    while content.bytes < capacity {
+        match file.read(&mut content.pages[content.bytes..]) {
+            Ok(0) => return Ok(Some(content)),
+            Ok(more) => content.bytes += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(None)
 }
 
 fn unreadable(error: &io::Error) -> FileFault {
@@ -170,4 +206,33 @@ fn check_hands(what: &Path, place: AclTarget<'_>, metadata: &Metadata) -> Result
 #[cfg(not(unix))]
 fn check_trusted(_path: &Path, _file: &File, _metadata: &Metadata) -> Result<(), FileFault> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use super::*;
+
+    #[test]
+    fn the_whole_content_is_read_from_where_the_file_is() {
+        let mut file = tempfile::tempfile().unwrap();
+        assert!(read_whole(&mut file, Path::new("empty")).unwrap().is_empty());
+        file.write_all(b"content").unwrap();
+        file.rewind().unwrap();
+        assert_eq!(*read_whole(&mut file, Path::new("x")).unwrap(), *b"content");
+    }
+
+    /// Its length is that of an empty file, and it has some hundred bytes.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_is_longer_than_it_was_is_refused() {
+        let path = Path::new("/proc/self/status");
+        let mut file = File::open(path).unwrap();
+        let fault = read_whole(&mut file, path).unwrap_err();
+        assert!(
+            fault.to_string().contains("grew while it was read"),
+            "{fault}"
+        );
+    }
 }
