@@ -50,7 +50,7 @@ impl Supervisor {
         if !artefact.manifest.run_time_schemas {
             return spec;
         }
-        let known = self.shared.code.libraries.schemas(&artefact.hash);
+        let known = self.shared.code.libraries.take_schemas(&artefact.hash);
         if let Some(Ok(Some(schemas))) = known
             && let Ok(manifest) = self.described(artefact, &schemas).await
         {
@@ -63,16 +63,13 @@ impl Supervisor {
     }
 
     async fn schemas(&self, artefact: &Artefact, code: &LoadedCode) -> Schemas {
-        let libraries = &self.shared.code.libraries;
-        if let Some(known) = libraries.schemas(&artefact.hash) {
+        if let Some(known) = self.shared.code.libraries.take_schemas(&artefact.hash) {
             return known;
         }
-        let schemas = match code {
+        match code {
             LoadedCode::Apart(loaded) => loaded.schemas(),
             LoadedCode::Here(library) => self.ask_library(library).await,
-        };
-        libraries.keep_schemas(&artefact.hash, schemas.clone());
-        schemas
+        }
     }
 
     /// Asks code that is loaded into this process, on a thread that may block.

@@ -83,8 +83,10 @@ impl Supervisor {
         );
         let tried = self.shared.runtime.spawn(async move {
             let loaded = Subprocess::load(plan, &spawner).await?;
-            libraries.keep_schemas(&hash, loaded.schemas());
-            loaded.start(state).await.map(drop)
+            let schemas = loaded.schemas();
+            loaded.start(state).await.map(drop)?;
+            libraries.leave_schemas(&hash, schemas);
+            Ok(())
         });
         let tried: Result<(), StartFault> = tried
             .await

@@ -52,6 +52,38 @@ fn the_time_limit_counts_from_the_last_part() {
     ecosystem.stop();
 }
 
+/// More streams than a subprocess may have requests in progress.
+const UNREAD: [usize; 2] = [9, 1000];
+
+#[test]
+fn guests_that_never_read_hold_up_no_other_one() {
+    let [guests, streams] = UNREAD;
+    both(|ecosystem, name, mut modest| {
+        let text = "x".repeat(1 << 10);
+        let unread: Vec<_> = (0..guests)
+            .map(|_| {
+                let mut guest = ecosystem.guest(name);
+                guest.send(ASKS);
+                for tag in 0..streams {
+                    guest.send(format!("repeat#{tag} [\"{text}\", 1000000]\n"));
+                }
+                guest
+            })
+            .collect();
+        until(LIMIT, "every stream has made an item", || {
+            modest.ask("made", &json!([])).as_u64() >= Some((guests * streams) as u64)
+        });
+        modest.send(ASKS);
+        modest.send("work#7 [2, 1]\n");
+        for _ in 0..2 {
+            let part = modest.line();
+            assert!(part.starts_with("part#7 "), "{part}");
+        }
+        assert_eq!(modest.line(), "work#7 [20]");
+        drop(unread);
+    });
+}
+
 #[test]
 fn a_guest_that_never_reads_is_timed_out() {
     let mut ecosystem = Ecosystem::start_configured(&json!({"command_ms": 300}));

@@ -19,7 +19,7 @@ use crate::connection::reply_budget::BUDGET_BYTES_MAX;
 use dae_store::lock::lock;
 use parts::GuestParts;
 pub use parts::SentPart;
-pub(crate) use parts::{PartOffer, PartsTicket};
+pub(crate) use parts::{PartOffer, PartWait, PartsTicket};
 
 /// The limit for bytes queued for all guests of a daemon, past which each guest gets an even share: half of the total
 /// limit.

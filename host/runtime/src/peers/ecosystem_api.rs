@@ -10,7 +10,7 @@ use dae_common_tcp::{ErrorCode, Message};
 use serde_json::json;
 
 use crate::connection::event_queue::EventQueue;
-use crate::connection::guest_handle::{GuestHandle, Guests, PartOffer, SentPart};
+use crate::connection::guest_handle::{GuestHandle, Guests, PartOffer, PartWait, SentPart};
 use crate::connection::pending_calls::{CallError, CallReply, in_time};
 use crate::peers::client::{CallProgress, Client, Host};
 use crate::plugin::completion::{Completion, HostAnswer};
@@ -232,8 +232,11 @@ impl EcosystemApi {
                 let taken = guest.wait_for_room(part.call, line);
                 HostAnswer::Later(Box::pin(async move {
                     match taken.await {
-                        true => Completion::nothing(),
-                        false => Completion::gone(),
+                        PartWait::Taken => Completion::nothing(),
+                        PartWait::Gone => Completion::gone(),
+                        PartWait::Refused => Completion::failed(
+                            "the caller doesn't read, and too many parts wait for it".to_owned(),
+                        ),
                     }
                 }))
             }

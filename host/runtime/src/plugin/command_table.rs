@@ -4,12 +4,12 @@
 //! can omit them and one lookup is enough. Answers that never change in the life of an instance are written here, once.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 
 use dae_common_tcp::Opening;
 use foldhash::fast::FixedState;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use dae_store::durations;
@@ -117,6 +117,8 @@ pub struct CommandTable {
     sends_parts: Vec<bool>,
     options: String,
     help: String,
+    /// The place of each command's entry in `help`, without the braces around it.
+    help_of: HashMap<Box<str>, Range<usize>, FixedState>,
 }
 
 impl CommandTable {
@@ -142,6 +144,7 @@ impl CommandTable {
             options.insert(command.name.clone(), command.arity().into());
             help.insert(&command.name, CommandHelp::of(command));
         }
+        let (help, help_of) = joined(&help);
         let limits = manifest.commands.iter();
         let sends_parts = manifest.commands.iter();
         CommandTable {
@@ -151,7 +154,8 @@ impl CommandTable {
                 .collect(),
             sends_parts: sends_parts.map(|one| one.parts.is_some()).collect(),
             options: Value::Object(options).to_string(),
-            help: serde_json::to_string(&help).unwrap_or_default(),
+            help,
+            help_of,
         }
     }
 
@@ -216,10 +220,29 @@ impl CommandTable {
     /// Returns the part of [`CommandTable::help`] for one command. Returns `None` if there is no such command.
     #[must_use]
     pub fn help_of(&self, name: &str) -> Option<String> {
-        let all: BTreeMap<String, &RawValue> = serde_json::from_str(&self.help).ok()?;
-        let (name, of) = all.get_key_value(name)?;
-        serde_json::to_string(&BTreeMap::from([(name, of)])).ok()
+        let entry = self.help.get(self.help_of.get(name)?.clone())?;
+        Some(format!("{{{entry}}}"))
     }
+}
+
+/// Returns the JSON object of all entries, and the place of each.
+fn joined(
+    entries: &BTreeMap<&str, CommandHelp<'_>>,
+) -> (String, HashMap<Box<str>, Range<usize>, FixedState>) {
+    let mut help = String::from("{");
+    let mut places = HashMap::default();
+    for (name, entry) in entries {
+        if help.len() > 1 {
+            help.push(',');
+        }
+        let start = help.len();
+        let alone = BTreeMap::from([(name, entry)]);
+        let alone = serde_json::to_string(&alone).unwrap_or_else(|_| "{}".to_owned());
+        help.push_str(&alone[1..alone.len() - 1]);
+        places.insert((*name).into(), start..help.len());
+    }
+    help.push('}');
+    (help, places)
 }
 
 fn runs_on(command: &Command) -> RunsOn {

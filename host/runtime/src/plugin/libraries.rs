@@ -34,7 +34,7 @@ struct LibrarySlot {
     loaded: OnceCell<Arc<LoadedLibrary>>,
     in_use: Mutex<Weak<LibraryUse>>,
     tried: Arc<tokio::sync::Mutex<PreflightRecord>>,
-    schemas: OnceLock<Schemas>,
+    schemas: Mutex<Option<Schemas>>,
 }
 
 /// The schemas that a plugin's code has made, or the reason why it could not; `None` if it was built without them.
@@ -151,17 +151,18 @@ impl Libraries {
         let _ = place.loaded.set(Arc::new(loaded));
     }
 
-    /// Returns the schemas that the code of that content has made, if it was asked.
+    /// Returns the schemas that a preflight of that content has left here, once. The caller keeps them with the stored
+    /// file, so that no reload leaves any in memory.
     #[must_use]
-    pub fn schemas(&self, hash: &str) -> Option<Schemas> {
+    pub fn take_schemas(&self, hash: &str) -> Option<Schemas> {
         let by_hash = lock(&self.by_hash);
-        by_hash.get(hash)?.schemas.get().cloned()
+        lock(&by_hash.get(hash)?.schemas).take()
     }
 
-    /// Keeps the schemas that the code of that content has made. The first ones stay.
-    pub fn keep_schemas(&self, hash: &str, schemas: Schemas) {
+    /// Leaves the schemas of that content for the start that follows its preflight.
+    pub fn leave_schemas(&self, hash: &str, schemas: Schemas) {
         let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
-        let _ = place.schemas.set(schemas);
+        *lock(&place.schemas) = Some(schemas);
     }
 
     /// Waits for the right to run a preflight of that content. If many daemons of one file start together, one runs the

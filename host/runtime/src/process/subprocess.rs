@@ -17,6 +17,7 @@ mod limits;
 mod output;
 mod rate;
 mod read;
+mod requests;
 mod spawn;
 mod supervise;
 

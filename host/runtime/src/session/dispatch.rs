@@ -14,6 +14,7 @@ use std::time::Instant;
 use dae_common_tcp::{ErrorCode, nearest};
 use dae_plugin_api::abi::status;
 use dae_plugin_api::coded::CodedError;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::connection::event_handlers::is_ours;
@@ -24,11 +25,16 @@ use crate::plugin::command_table::{CommandEntry, CommandTable, HostCommand, OwnC
 use crate::plugin::completion::Call;
 use crate::session::gate::{Gate, GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
+use dae_store::json5_text;
 use run::{CommandRun, RunOf};
 
 /// The most commands of one guest that run or wait for their reply. Bounds the memory that a flood of slow commands
 /// holds. Further commands of a socket stay there; further calls of a local client are refused.
 pub(crate) const IN_FLIGHT_MAX: usize = 1024;
+
+/// The longest arguments of a `help` for one command (bytes): a name has at most 128, each perhaps escaped. Longer ones are
+/// not read.
+const HELP_ARGUMENTS_MAX: usize = 1024;
 
 /// A command on its way to a gate, from a guest that has no connection.
 #[derive(Debug, Clone)]
@@ -215,12 +221,30 @@ pub(crate) fn host_body(
     Ok(())
 }
 
+/// The argument of `help`, in each form that an argument may have.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AskedHelp {
+    Listed([String; 1]),
+    Alone(String),
+    Named { command: String },
+}
+
 /// Returns the command that a `help` asks for, if its only argument is a string. Anything else asks for all of them, as
 /// before `help` took an argument.
 fn asked_for(arguments: &str) -> Option<String> {
-    let alone = || serde_json::from_str::<String>(arguments);
-    let list = serde_json::from_str::<[String; 1]>(arguments).map(|[name]| name);
-    list.or_else(|_| alone()).ok()
+    if arguments.len() > HELP_ARGUMENTS_MAX {
+        return None;
+    }
+    let asked = serde_json::from_str(arguments).or_else(|_| {
+        let strict = json5_text::to_strict(arguments).map_err(serde::de::Error::custom)?;
+        serde_json::from_str(&strict)
+    });
+    match asked.ok()? {
+        AskedHelp::Listed([name]) | AskedHelp::Alone(name) | AskedHelp::Named { command: name } => {
+            Some(name)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -236,6 +260,32 @@ mod tests {
             guest: 1,
             name: name.to_owned(),
             arguments: String::new(),
+        }
+    }
+
+    #[test]
+    fn help_takes_the_name_of_a_command_in_every_form_of_an_argument() {
+        for one in [
+            r#"["greet"]"#,
+            r#""greet""#,
+            r#"{"command":"greet"}"#,
+            "['greet',]",
+            "{command: 'greet'}",
+        ] {
+            assert_eq!(asked_for(one).as_deref(), Some("greet"), "{one}");
+        }
+        let long = format!("[\"{}\"]", "a".repeat(HELP_ARGUMENTS_MAX));
+        for all in [
+            "",
+            "[]",
+            "[1]",
+            r#"["a","b"]"#,
+            r#"{"a":"b"}"#,
+            "[null]",
+            "[",
+            &long,
+        ] {
+            assert_eq!(asked_for(all), None, "{all}");
         }
     }
 

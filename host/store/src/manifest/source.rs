@@ -217,7 +217,11 @@ mod tests {
     #[test]
     fn the_whole_content_is_read_from_where_the_file_is() {
         let mut file = tempfile::tempfile().unwrap();
-        assert!(read_whole(&mut file, Path::new("empty")).unwrap().is_empty());
+        assert!(
+            read_whole(&mut file, Path::new("empty"))
+                .unwrap()
+                .is_empty()
+        );
         file.write_all(b"content").unwrap();
         file.rewind().unwrap();
         assert_eq!(*read_whole(&mut file, Path::new("x")).unwrap(), *b"content");

@@ -2,17 +2,19 @@
 //!
 //! A part waits in the guest's queue, in front of the reply that it belongs to. The queue takes a part only while little
 //! waits in it: until then the daemon's code waits for the guest to read. So parts never make a guest slow, and a stream
-//! without end costs a bounded amount of memory.
+//! without end costs a bounded amount of memory. A guest may have many streams, each with a part that waits. They count
+//! among what is queued for all guests of the daemon. Once that is too much, a guest may have one waiting part, or as many
+//! as its even share holds; a further one is refused, and ends its stream.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dae_common_tcp::{Part, write_part};
 use tokio::sync::Notify;
 
-use super::{GuestHandle, next_id};
+use super::{GuestHandle, PUSHED_BYTES_MAX, next_id};
 use dae_store::lock::lock;
 
 /// The bytes in a guest's queue beyond which parts wait. A few parts of usual size fit, so that the daemon's code makes
@@ -27,6 +29,22 @@ pub(super) struct GuestParts {
     calls: Mutex<HashMap<u64, PartedCall>>,
     /// Notified when the queue may have room, and when the guest leaves.
     room: Notify,
+    /// The bytes of the lines that wait for room.
+    waiting: AtomicUsize,
+}
+
+/// The bytes of a line that waits for room, until it is dropped.
+struct WaitingLine<'g> {
+    guest: &'g GuestHandle,
+    parts: &'g GuestParts,
+    bytes: usize,
+}
+
+impl Drop for WaitingLine<'_> {
+    fn drop(&mut self) {
+        self.parts.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.guest.all.change(self.bytes, 0);
+    }
 }
 
 /// A running command whose caller takes parts.
@@ -56,6 +74,17 @@ pub struct SentPart<'a> {
     pub is_progress: bool,
     /// The item, JSON.
     pub item: &'a [u8],
+}
+
+/// The end of a part's wait for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartWait {
+    /// The queue has taken it.
+    Taken,
+    /// The call has ended, or the guest has left.
+    Gone,
+    /// Too much waits already.
+    Refused,
 }
 
 /// The outcome of offering a part to a guest's queue.
@@ -127,22 +156,44 @@ impl GuestHandle {
         }
     }
 
-    /// Waits until the queue has taken the line of a part. Returns false if the call ends or the guest leaves before.
-    pub(crate) async fn wait_for_room(self: Arc<Self>, call: u64, mut line: Vec<u8>) -> bool {
+    /// Waits until the queue has taken the line of a part, or the call ends, or the guest leaves. Refuses it at once if too
+    /// much waits.
+    pub(crate) async fn wait_for_room(self: Arc<Self>, call: u64, mut line: Vec<u8>) -> PartWait {
+        let Some(parts) = self.parts.get() else {
+            return PartWait::Gone;
+        };
+        let waiting = self.hold_waiting(parts, line.len());
+        if self.waits_too_much(&waiting) {
+            return PartWait::Refused;
+        }
         loop {
-            let Some(parts) = self.parts.get() else {
-                return false;
-            };
             let mut room = std::pin::pin!(parts.room.notified());
             // Enabled before the check, so that room in between isn't missed.
             room.as_mut().enable();
             match self.offer_line(call, line) {
-                PartOffer::Taken => return true,
-                PartOffer::Gone => return false,
+                PartOffer::Taken => return PartWait::Taken,
+                PartOffer::Gone => return PartWait::Gone,
                 PartOffer::Full(unsent) => line = unsent,
             }
             room.await;
         }
+    }
+
+    fn hold_waiting<'g>(&'g self, parts: &'g GuestParts, bytes: usize) -> WaitingLine<'g> {
+        parts.waiting.fetch_add(bytes, Ordering::Relaxed);
+        self.all.change(0, bytes);
+        WaitingLine {
+            guest: self,
+            parts,
+            bytes,
+        }
+    }
+
+    /// Returns whether much is queued for all guests, and more than an even share of it waits with this line.
+    fn waits_too_much(&self, line: &WaitingLine<'_>) -> bool {
+        let waiting = line.parts.waiting.load(Ordering::Relaxed);
+        let share = PUSHED_BYTES_MAX / self.all.guests.load(Ordering::Relaxed).max(1);
+        self.all.bytes.load(Ordering::Relaxed) > PUSHED_BYTES_MAX && waiting > line.bytes.max(share)
     }
 
     /// Wakes what waits for room in the queue.
@@ -242,12 +293,12 @@ mod tests {
         let mut second = Box::pin(Arc::clone(&guest).wait_for_room(call, line));
         assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
         guest.take_into(&mut Vec::new());
-        assert_eq!((&mut first).now_or_never(), Some(true));
+        assert_eq!((&mut first).now_or_never(), Some(PartWait::Taken));
         assert!((&mut second).now_or_never().is_none() && !guest.is_slow());
         drop(ticket);
         assert_eq!(
             (&mut second).now_or_never(),
-            Some(false),
+            Some(PartWait::Gone),
             "its command has ended"
         );
     }
@@ -263,5 +314,41 @@ mod tests {
             guest.offer_part(part(&ticket, b"1")),
             PartOffer::Gone
         ));
+    }
+
+    #[test]
+    fn what_waits_for_one_guest_is_bounded_and_others_are_not_refused() {
+        const ITEM_BYTES: usize = 1 << 20;
+        static ITEM: [u8; ITEM_BYTES] = [b'1'; ITEM_BYTES];
+        let guests = Guests::default();
+        let [greedy, modest] = [guests.enter(), guests.enter()];
+        let waiting_of = |guest: &Arc<GuestHandle>| {
+            guest.want_parts(true);
+            let ticket = guest.enter_parts("count", "7").expect("it asks");
+            loop {
+                if let PartOffer::Full(line) = guest.offer_part(part(&ticket, &ITEM)) {
+                    let call = ticket.number();
+                    return (ticket, Arc::clone(guest).wait_for_room(call, line));
+                }
+            }
+        };
+        let mut waits = Vec::new();
+        let refused = (0..1000).find_map(|_| {
+            let (ticket, wait) = waiting_of(&greedy);
+            let mut wait = Box::pin(wait);
+            let ended = (&mut wait).now_or_never();
+            waits.push((ticket, wait));
+            ended
+        });
+        assert_eq!(refused, Some(PartWait::Refused));
+        let held = waits.len() * ITEM_BYTES;
+        assert!(held <= PUSHED_BYTES_MAX + 2 * ITEM_BYTES, "{held}");
+        let (_ticket, wait) = waiting_of(&modest);
+        let mut wait = Box::pin(wait);
+        assert_eq!((&mut wait).now_or_never(), None, "its first one waits");
+        // What has waited is given back.
+        drop(waits);
+        let left = modest.all.bytes.load(Ordering::Relaxed);
+        assert!(left <= 4 * ITEM_BYTES, "{left}");
     }
 }

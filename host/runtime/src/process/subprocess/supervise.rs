@@ -1,13 +1,12 @@
 //! The process supervisor of a subprocess: one task that reads what it sends, detects its end, and cleans up after it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
@@ -21,6 +20,7 @@ use super::end::{self, ProcessFd, exited};
 use super::group::{GroupRecords, ProcessGroup};
 use super::output::{self, Printer};
 use super::rate::Rate;
+use super::requests::RequestsInProgress;
 use super::spawn::SpawnedProcess;
 use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::hand_off::{HandOffState, HandedBack};
@@ -34,6 +34,7 @@ use crate::process::ipc::{
 };
 use crate::threads::fd_limits;
 use dae_store::log::Record;
+use dae_store::manifest::SCHEMAS_BYTES_MAX;
 use dae_store::tasks;
 
 /// The size of one read of the socket (bytes).
@@ -44,9 +45,6 @@ const EXIT_PAUSE: Duration = Duration::from_millis(200);
 const STEPS: usize = 2;
 /// The limit for a killed group to go. After that it is logged and left: a process in uninterruptible sleep can last.
 const GROUP_GONE_MAX: Duration = Duration::from_secs(5);
-
-/// The most requests to its host that one subprocess may have in progress. Each costs a task.
-const ASKING_MAX: usize = 8192;
 
 /// The reports of a process supervisor.
 pub(super) struct SupervisionReport {
@@ -74,7 +72,7 @@ struct ProcessSupervisor {
     /// The limit on the log records that are kept.
     rate: Rate,
     /// The daemon's requests in progress, which end with the subprocess.
-    asking: Arc<Mutex<HashMap<u64, AbortOnDropHandle<()>>>>,
+    requests: RequestsInProgress,
     on_end: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -116,7 +114,7 @@ pub(super) fn attend(
         inbox: FrameInbox::default(),
         part: None,
         rate: Rate::of("log records"),
-        asking: Arc::default(),
+        requests: RequestsInProgress::default(),
         on_end: Some(on_end),
     };
     tokio::spawn(supervisor.attend());
@@ -221,7 +219,7 @@ impl ProcessSupervisor {
         if let Some(on_end) = self.on_end.take() {
             on_end();
         }
-        lock(&self.asking).clear();
+        self.requests.clear();
         let how = self.bury(broken).await;
         self.tell_end(&how);
     }
@@ -342,7 +340,7 @@ impl ProcessSupervisor {
             }
             FrameKind::Stopped => *lock(&self.link.stop_faults) = Some(text(frame.payload)),
             FrameKind::Ask => self.on_ask(frame),
-            FrameKind::AskCancel => drop(lock(&self.asking).remove(&frame.id)),
+            FrameKind::AskCancel => self.requests.cancel(frame.id),
             FrameKind::Tell => self.on_tell(frame.payload),
             // Kinds that go to the worker mean nothing here.
             _ => {}
@@ -427,9 +425,10 @@ impl ProcessSupervisor {
             lock(&link.outgoing).put(FrameKind::Answered, id, &[&status, &ended.bytes]);
             link.flush();
         };
-        if lock(&self.asking).len() >= ASKING_MAX {
+        let (running, most) = self.requests.of(bytes.operation);
+        if lock(running).len() >= most {
             let text = format!(
-                r#"{{"code":"unavailable","message":"{ASKING_MAX} things are asked of the host already"}}"#
+                r#"{{"code":"unavailable","message":"{most} things are asked of the host already"}}"#
             );
             return answer(&self.link, &Completion::failed(text));
         }
@@ -438,16 +437,16 @@ impl ProcessSupervisor {
             Ok(HostAnswer::Later(work)) => work,
             Ok(HostAnswer::Now(ended)) | Err(ended) => return answer(&self.link, &ended),
         };
-        let (link, asking) = (Arc::clone(&self.link), Arc::clone(&self.asking));
+        let (link, own_table) = (Arc::clone(&self.link), Arc::clone(running));
         // The lock is held until the task is in the table, so that the task cannot remove itself before that.
-        let mut table = lock(&self.asking);
+        let mut table = lock(running);
         let task = tokio::spawn(async move {
             let ended = tasks::logged("what a daemon has asked", work).await;
             let ended = ended.unwrap_or_else(|| {
                 let text = r#"{"code":"unavailable","message":"the host panicked, see its log"}"#;
                 Completion::failed(text.to_owned())
             });
-            lock(&asking).remove(&id);
+            lock(&own_table).remove(&id);
             answer(&link, &ended);
         });
         table.insert(id, AbortOnDropHandle::new(task));
@@ -582,6 +581,10 @@ fn text(bytes: &[u8]) -> String {
 fn schemas(frame: &Frame<'_>) -> Schemas {
     match (frame.id, frame.payload) {
         (0, []) => Ok(None),
+        (0, schemas) if schemas.len() > SCHEMAS_BYTES_MAX => Err(format!(
+            "they have {} bytes, and a host takes {SCHEMAS_BYTES_MAX}",
+            schemas.len()
+        )),
         (0, schemas) => Ok(Some(text(schemas).into())),
         (_, reason) => Err(text(reason)),
     }
