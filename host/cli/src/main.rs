@@ -53,21 +53,24 @@ struct Line {
     command: Command,
 }
 
+/// The heading of the options of every command in a help text: those of the command itself stand apart.
+const EVERYWHERE: &str = "Options of every command";
+
 /// The options of every command.
 #[derive(Debug, clap::Args)]
 struct Global {
     /// The home directory [default: $DAE_HOME, or else the XDG base directories; `dev` has its own]
     // Read by hand: clap would show the variable's value in each usage text.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DIR")]
     home: Option<PathBuf>,
     /// Print JSON: one document, or one per line for an endless stream
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// Print no confirmations and no hints
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     quiet: bool,
     /// Log more of the host's own events (`run`, `dev`), twice for all of them; show types (`options`)
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
