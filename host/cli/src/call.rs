@@ -56,6 +56,15 @@ pub(super) struct CallArgs {
 
 /// `call`: runs one command of a daemon and prints its result.
 pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
+    let done = run(session, args);
+    match session.out.json {
+        // The daemon may also have refused to describe the command.
+        true => done.map_err(exit::documented),
+        false => done,
+    }
+}
+
+fn run(session: &Session, args: &CallArgs) -> Result<()> {
     let Some((command, words)) = args.words.split_first() else {
         return Err(Fault::Usage("call takes a command's name".to_owned()).into());
     };
@@ -76,14 +85,12 @@ pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
     };
     let result = match daemon.is_foreign {
         // It may not know of tags, which parts need.
-        true => client.call(command, &arguments).map(Some),
-        false => client.call_in_parts(command, &arguments, &mut |part| show(session, args, part)),
+        true => Some(client.call(command, &arguments)?),
+        false => {
+            client.call_in_parts(command, &arguments, &mut |part| show(session, args, part))?
+        }
     };
-    let result = match session.out.json {
-        true => result.map_err(exit::documented),
-        false => result,
-    };
-    match result? {
+    match result {
         Some(result) => print(session, args, command, &result),
         // The items were the result.
         None => Ok(()),

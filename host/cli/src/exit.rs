@@ -218,18 +218,12 @@ pub(super) fn advised(error: anyhow::Error, advice: &str) -> anyhow::Error {
     }
 }
 
-/// Has a daemon's error printed behind its message, for programs.
-pub(super) fn documented(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast() {
-        Ok(Fault::Answered { message, error, .. }) => Fault::Answered {
-            message,
-            error,
-            is_printed: true,
-        }
-        .into(),
-        Ok(fault) => fault.into(),
-        Err(error) => error,
+/// Has a daemon's error printed behind its message, for programs. The context around the error stays.
+pub(super) fn documented(mut error: anyhow::Error) -> anyhow::Error {
+    if let Some(Fault::Answered { is_printed, .. }) = error.downcast_mut() {
+        *is_printed = true;
     }
+    error
 }
 
 /// Returns the JSON that is printed behind the message, as a line of its own.
@@ -374,6 +368,20 @@ mod tests {
         let error = Err::<(), _>(refused("not-running")).context("cannot call Sample");
         let error = error.context("again").expect_err("it is an error");
         assert_eq!(code(&error), Code::NotRunning);
+    }
+
+    #[test]
+    fn context_around_a_daemons_error_keeps_its_document() {
+        let answered = anyhow::Error::new(Fault::Answered {
+            message: "Sample help: no (unavailable)".to_owned(),
+            error: r#"{"code":"unavailable"}"#.to_owned(),
+            is_printed: false,
+        });
+        let error = documented(answered.context("cannot ask").context("again"));
+        assert_eq!(document(&error), "{\"code\":\"unavailable\"}\n");
+        let text = "again: cannot ask: Sample help: no (unavailable)";
+        assert_eq!(format!("{error:#}"), text);
+        assert_eq!(code(&error), Code::Failed);
     }
 
     #[test]

@@ -9,8 +9,12 @@
 
 use serde_json::Value;
 
-/// The number of schemas that are read for one value. The schema of a real type has a few dozen.
-const STEPS_MAX: u32 = 10_000;
+/// The most work for one value: one step for each schema that is read, for each of its keywords, and for each value or
+/// type that a keyword lists. The schema of a real type takes a few hundred.
+const STEPS_MAX: usize = 10_000;
+
+/// The length of a reference that takes a step (bytes).
+const REFERENCE_BYTES: usize = 16;
 
 /// The deepest nesting of schemas, references included. It bounds the stack.
 const DEPTH_MAX: u32 = 100;
@@ -41,14 +45,14 @@ struct Judge<'a> {
     json: &'a str,
     /// `None` for a number that no `f64` holds.
     value: Option<Value>,
-    steps: u32,
+    steps: usize,
 }
 
 impl Judge<'_> {
     /// Returns `None` if the schema has too many parts, or nests too deep.
     fn permits(&mut self, schema: &Value, depth: u32) -> Option<bool> {
-        self.steps += 1;
-        if self.steps > STEPS_MAX || depth > DEPTH_MAX {
+        self.spend(1)?;
+        if depth > DEPTH_MAX {
             return None;
         }
         let schema = match schema {
@@ -56,10 +60,11 @@ impl Judge<'_> {
             Value::Bool(permits) => return Some(*permits),
             _ => return Some(true),
         };
+        self.spend(schema.len())?;
         for (keyword, rule) in schema {
             let permits = match (keyword.as_str(), rule) {
-                ("type", types) => self.has_type(types),
-                ("enum", Value::Array(values)) => values.iter().any(|value| self.is(value)),
+                ("type", types) => self.has_type(types)?,
+                ("enum", Value::Array(values)) => self.is_any(values)?,
                 ("const", value) => self.is(value),
                 ("anyOf" | "oneOf", Value::Array(schemas)) => self.any(schemas, depth)?,
                 ("allOf", Value::Array(schemas)) => self.all(schemas, depth)?,
@@ -71,6 +76,12 @@ impl Judge<'_> {
             }
         }
         Some(true)
+    }
+
+    /// Counts steps before they are taken. Returns `None` if they are too many.
+    fn spend(&mut self, steps: usize) -> Option<()> {
+        self.steps = self.steps.saturating_add(steps);
+        (self.steps <= STEPS_MAX).then_some(())
     }
 
     fn any(&mut self, schemas: &[Value], depth: u32) -> Option<bool> {
@@ -92,6 +103,7 @@ impl Judge<'_> {
     }
 
     fn referred(&mut self, reference: &str, depth: u32) -> Option<bool> {
+        self.spend(reference.len() / REFERENCE_BYTES)?;
         let root = self.root;
         let schema = reference
             .strip_prefix('#')
@@ -103,14 +115,17 @@ impl Judge<'_> {
         }
     }
 
-    fn has_type(&self, types: &Value) -> bool {
-        match types {
+    fn has_type(&mut self, types: &Value) -> Option<bool> {
+        let has = match types {
             Value::String(name) => self.is_a(name),
-            Value::Array(names) => names
-                .iter()
-                .any(|name| name.as_str().is_none_or(|name| self.is_a(name))),
+            Value::Array(names) => {
+                self.spend(names.len())?;
+                let mut names = names.iter().map(Value::as_str);
+                names.any(|name| name.is_none_or(|name| self.is_a(name)))
+            }
             _ => true,
-        }
+        };
+        Some(has)
     }
 
     /// Returns whether the value is of the named type. The first character of JSON shows its type.
@@ -136,6 +151,11 @@ impl Judge<'_> {
 
     fn number(&self) -> Option<f64> {
         self.value.as_ref().and_then(Value::as_f64)
+    }
+
+    fn is_any(&mut self, values: &[Value]) -> Option<bool> {
+        self.spend(values.len())?;
+        Some(values.iter().any(|value| self.is(value)))
     }
 
     /// Returns whether the value is that one. `1.0` is `1`.
@@ -239,12 +259,38 @@ mod tests {
             json!({"$ref": "#"}),
             json!({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}}),
             json!({"$ref": "#/$defs/A", "$defs": {"A": knot}}),
-            json!({"anyOf": vec![json!({"type": "string"}); STEPS_MAX as usize + 1]}),
+            json!({"anyOf": vec![json!({"type": "string"}); STEPS_MAX + 1]}),
             deep,
         ] {
             assert!(permits(&schema, "1"), "{schema:.200}");
             assert!(!is_boolean(&schema), "{schema:.200}");
         }
+    }
+
+    #[test]
+    fn long_parts_of_a_schema_count_as_many() {
+        let repeated = |reference: &str, count: usize, name: &str, definition: Value| {
+            let all = vec![json!({"$ref": reference}); count];
+            json!({"anyOf": all, "$defs": {name: definition}})
+        };
+        let numbers: Vec<usize> = (0..2_000).collect();
+        let names = vec!["null"; 2_000];
+        let others = (0..2_000).map(|n| (format!("a{n}"), Value::Null));
+        let mut others: serde_json::Map<String, Value> = others.collect();
+        others.insert("type".to_owned(), json!("null"));
+        let long = "x".repeat(10_000);
+        for schema in [
+            repeated("#/$defs/E", 1_000, "E", json!({"enum": numbers})),
+            repeated("#/$defs/E", 1_000, "E", json!({"type": names})),
+            repeated("#/$defs/E", 1_000, "E", Value::Object(others)),
+            repeated(&format!("#/$defs/{long}"), 1_000, &long, json!(false)),
+        ] {
+            assert!(permits(&schema, r#""a""#), "{schema:.200}");
+        }
+        let once = json!({"enum": numbers});
+        assert!(permits(&once, "1999") && !permits(&once, "2000"));
+        let usual = repeated("#/$defs/E", 100, "E", json!({"enum": ["a", "b", "c"]}));
+        assert!(permits(&usual, r#""c""#) && !permits(&usual, r#""d""#));
     }
 
     #[test]

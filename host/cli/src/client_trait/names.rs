@@ -1,6 +1,6 @@
 //! Identifiers of Rust for the names of daemons, commands, arguments, members and values.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The words that are no identifiers, in edition 2024.
 const KEYWORDS: [&str; 51] = [
@@ -14,10 +14,14 @@ const KEYWORDS: [&str; 51] = [
 /// The keywords that can't be written as `r#…`.
 const NEVER_RAW: [&str; 3] = ["crate", "self", "super"];
 
-/// The types that the source uses. A type of the daemon with such a name gets another one.
-const USED: [&str; 12] = [
+/// The types that the source uses, or that `#[daemon_client]` uses beside them. A type of the daemon with such a name gets
+/// another one.
+const USED: [&str; 15] = [
     "BTreeMap",
     "Box",
+    "Bytes",
+    "DaePart",
+    "DaeProbe",
     "Deserialize",
     "Ecosystem",
     "Guest",
@@ -29,6 +33,37 @@ const USED: [&str; 12] = [
     "Vec",
     "Value",
 ];
+
+/// The other types and modules that the source uses. Only a client may be given such a name.
+const USED_LOWER: [&str; 17] = [
+    "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "json", "std", "str", "u8",
+    "u16", "u32", "u64", "u128",
+];
+
+/// The names that are taken in one scope.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    names: HashSet<String>,
+    /// The number to try first for a name. All below it are taken, so many equal names take no time together.
+    numbers: HashMap<String, u64>,
+}
+
+impl<const N: usize> From<[&str; N]> for Taken {
+    fn from(names: [&str; N]) -> Self {
+        Taken {
+            names: names.map(str::to_owned).into(),
+            numbers: HashMap::new(),
+        }
+    }
+}
+
+impl Taken {
+    /// Frees a name.
+    pub(super) fn free(&mut self, name: &str) {
+        self.names.remove(name);
+        self.numbers.clear();
+    }
+}
 
 /// Returns the name as a method, an argument or a field: in snake case, and `r#type` for a keyword.
 pub(super) fn snake(name: &str, fallback: &str) -> String {
@@ -79,24 +114,31 @@ pub(super) fn pascal(name: &str, fallback: &str) -> String {
 }
 
 /// Returns `name`, or `name` with the first number that makes it unique, after `separator`.
-pub(super) fn unique(name: String, separator: &str, taken: &mut HashSet<String>) -> String {
-    if taken.insert(name.clone()) {
+pub(super) fn unique(name: String, separator: &str, taken: &mut Taken) -> String {
+    if taken.names.insert(name.clone()) {
         return name;
     }
-    let mut numbered = (2..).map(|n| format!("{name}{separator}{n}").replace("r#", ""));
-    let free = numbered.find(|name| taken.insert(name.clone()));
-    free.unwrap_or(name)
+    let next = taken.numbers.entry(name.clone()).or_insert(2);
+    loop {
+        let numbered = format!("{name}{separator}{next}").replace("r#", "");
+        *next += 1;
+        if taken.names.insert(numbered.clone()) {
+            return numbered;
+        }
+    }
 }
 
 /// Reads the name of a type from the command line.
 pub(super) fn type_name(given: &str) -> Result<String, String> {
     let is_plain = given.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let begins = given.starts_with(|c: char| c.is_ascii_alphabetic());
-    match is_plain && begins && !KEYWORDS.contains(&given) && !USED.contains(&given) {
+    let mut others = KEYWORDS.iter().chain(&USED).chain(&USED_LOWER);
+    match is_plain && begins && !others.any(|other| *other == given) {
         true => Ok(given.to_owned()),
         false => Err(format!(
-            "a client is a type of Rust, such as `Counter`: letters, digits and `_`, and no name that the source uses ({})",
-            USED.join(", ")
+            "a client is a type of Rust, such as `Counter`: letters, digits and `_`, and no name that the source uses ({}, {})",
+            USED.join(", "),
+            USED_LOWER.join(", ")
         )),
     }
 }
@@ -120,6 +162,8 @@ mod tests {
             ("§", "of", "Of"),
             ("_", "of", "Of"),
             ("result", "result", "ResultType"),
+            ("bytes", "bytes", "BytesType"),
+            ("DaeProbe", "dae_probe", "DaeProbeType"),
         ] {
             assert_eq!(snake(name, "of"), snaked);
             assert_eq!(pascal(name, "Of"), pascaled);
@@ -128,7 +172,7 @@ mod tests {
 
     #[test]
     fn names_that_fall_together_are_numbered() {
-        let mut taken = HashSet::new();
+        let mut taken = Taken::default();
         let names = ["a", "a", "r#type", "r#type", "a"];
         let unique: Vec<String> = names
             .iter()
@@ -140,7 +184,9 @@ mod tests {
     #[test]
     fn the_name_of_a_client_is_checked() {
         assert_eq!(type_name("Shop_2").as_deref(), Ok("Shop_2"));
-        for wrong in ["", "2", "a b", "type", "Result", "größe"] {
+        for wrong in [
+            "", "2", "a b", "type", "Result", "Bytes", "json", "u8", "größe",
+        ] {
             assert!(type_name(wrong).is_err(), "{wrong}");
         }
     }

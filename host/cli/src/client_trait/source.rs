@@ -1,9 +1,8 @@
 //! Writes the source of a client: the trait, and the types of its arguments and results.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use super::names;
+use super::names::{self, Taken};
 use super::types::{Side, Types};
 use super::{ArgumentShape, CommandShape, Interface};
 
@@ -21,13 +20,14 @@ pub(super) fn of(interface: &Interface, name: &str) -> String {
         commands,
     } = interface;
     let mut types = Types::new(name);
-    let mut methods = OWN_METHODS.map(str::to_owned).into_iter().collect();
+    let mut methods = Taken::from(OWN_METHODS);
     let functions: Vec<String> = commands
         .iter()
         .map(|command| function(command, &mut types, &mut methods))
         .collect();
     let mut source = format!(
-        "//! The daemon `{daemon}` for its callers, as `dae-host client` has written it.\n\nuse dae_plugin_api::prelude::*;\n\n"
+        "//! The daemon `{}` for its callers, as `dae-host client` has written it.\n\nuse dae_plugin_api::prelude::*;\n\n",
+        commented(daemon)
     );
     let about = match about.is_empty() {
         true => format!("A client of the daemon `{daemon}`."),
@@ -48,13 +48,13 @@ pub(super) fn of(interface: &Interface, name: &str) -> String {
 }
 
 /// Returns a function of the trait, with its doc comment.
-fn function(command: &CommandShape, types: &mut Types, methods: &mut HashSet<String>) -> String {
+fn function(command: &CommandShape, types: &mut Types, methods: &mut Taken) -> String {
     let method = names::unique(names::snake(&command.name, "command"), "_", methods);
     let mut text = doc(&documented(command), "    ");
     if method.trim_start_matches("r#") != command.name {
         let _ = writeln!(text, "    #[command(name = {:?})]", command.name);
     }
-    let mut taken = HashSet::new();
+    let mut taken = Taken::default();
     let parameters: Vec<String> = command
         .arguments
         .iter()
@@ -127,7 +127,7 @@ fn parameter(
     command: &CommandShape,
     argument: &ArgumentShape,
     types: &mut Types,
-    taken: &mut HashSet<String>,
+    taken: &mut Taken,
 ) -> String {
     let name = names::unique(names::snake(&argument.name, "argument"), "_", taken);
     let hint = format!("{} {}", command.name, argument.name);
@@ -152,8 +152,17 @@ fn parameter(
 pub(super) fn doc(text: &str, indent: &str) -> String {
     let mut doc = String::new();
     for line in text.trim().lines() {
-        let line = format!("{indent}/// {line}");
+        let line = format!("{indent}/// {}", commented(line));
         let _ = writeln!(doc, "{}", line.trim_end());
     }
     doc
+}
+
+/// Returns a line of a doc comment, with a blank for each character that the compiler refuses there: a carriage return,
+/// and those that change the direction of the text.
+fn commented(line: &str) -> String {
+    line.replace(
+        |c| matches!(c, '\r' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'),
+        " ",
+    )
 }

@@ -62,6 +62,8 @@ const TYPES: &[(&str, &str)] = &[
         "Shop2",
     ),
     (r##"{"title":"Option","enum":["a","b"]}"##, "OptionType"),
+    (r##"{"title":"Bytes","enum":["a","b"]}"##, "BytesType"),
+    (r##"{"type":"string","contentEncoding":"base64"}"##, "Bytes"),
     (r##"{"enum":["a",1]}"##, "json::Value"),
     (
         r##"{"$ref":"#/$defs/A","$defs":{"A":{"type":"string"}}}"##,
@@ -131,6 +133,81 @@ fn types_that_refer_to_themselves_end() {
     );
 }
 
+/// Returns a schema whose definitions refer to others: `parts` has the definition of each number.
+fn graph(count: usize, parts: impl Fn(usize) -> Value) -> Value {
+    let definitions = (0..count).map(|n| (format!("A{n}"), parts(n)));
+    let definitions: serde_json::Map<String, Value> = definitions.collect();
+    json!({"$ref": "#/$defs/A0", "$defs": definitions})
+}
+
+fn structure(members: impl Iterator<Item = (String, Value)>) -> Value {
+    let members: serde_json::Map<String, Value> = members.collect();
+    json!({"type": "object", "properties": members})
+}
+
+fn reference(n: usize) -> Value {
+    json!({"$ref": format!("#/$defs/A{n}")})
+}
+
+#[test]
+fn a_definition_is_read_once_for_all_paths_that_lead_to_it() {
+    let layers = graph(13, |n| match n {
+        12 => structure(
+            [
+                ("next".to_owned(), reference(12)),
+                ("is_end".to_owned(), json!({"type": "boolean"})),
+            ]
+            .into_iter(),
+        ),
+        n => structure((0..10).map(|member| (format!("m{member}"), reference(n + 1)))),
+    });
+    let mut types = Types::new("Shop");
+    assert_eq!(types.of(&layers, "layers", Side::Caller), "A0");
+    assert_eq!(types.of(&layers, "layers", Side::Daemon), "A0");
+    let items: Vec<String> = types.items().collect();
+    assert_eq!(items.len(), 13, "{items:?}");
+    assert!(items[0].contains("pub next: json::Value,"), "{items:?}");
+    assert!(items[12].contains("pub m9: Option<A1>,"), "{items:?}");
+}
+
+#[test]
+fn a_schema_with_too_many_paths_is_any_json_and_leaves_no_types() {
+    let tree = graph(12, |_| {
+        structure((0..12).map(|other| (format!("m{other}"), reference(other))))
+    });
+    let tuples = graph(13, |n| match n {
+        12 => json!({"type": "boolean"}),
+        n => {
+            json!({"type": "array", "minItems": 8, "maxItems": 8, "prefixItems": vec![reference(n + 1); 8]})
+        }
+    });
+    let mut types = Types::new("Shop");
+    assert_eq!(types.of(&tree, "tree", Side::Caller), "json::Value");
+    assert_eq!(types.items().count(), 0);
+    let text = types.of(&tuples, "tuples", Side::Daemon);
+    assert!(
+        text.contains("json::Value") && text.len() < 100_000,
+        "{text:.200}"
+    );
+    let one = json!({"title": "A0", "type": "object", "properties": {"x": {"type": "null"}}});
+    assert_eq!(types.of(&one, "one", Side::Daemon), "A0");
+}
+
+#[test]
+fn many_values_of_one_name_are_numbered_at_once() {
+    let values: Vec<String> = (0..5_000)
+        .filter_map(|n| char::from_u32(0x4e00 + n))
+        .map(String::from)
+        .collect();
+    let mut types = Types::new("Shop");
+    assert_eq!(
+        types.of(&json!({"enum": values}), "word", Side::Daemon),
+        "Word"
+    );
+    let items: Vec<String> = types.items().collect();
+    assert!(items[0].contains("    Of5000,\n"), "{items:.200?}");
+}
+
 fn source(commands: &Value) -> String {
     let commands: Vec<CommandShape> = serde_json::from_value(commands.clone()).expect("commands");
     let interface = Interface {
@@ -164,6 +241,30 @@ fn names_that_are_no_identifiers_are_mapped() {
         "pub enum Kind {\n    /// Both.\n    #[serde(rename = \"on-off\")]\n    OnOff,\n    Off,\n}\n",
         "    /// Whether.\n    #[serde(rename = \"isOpen\")]\n    pub is_open: bool,\n",
         "    #[serde(rename = \"self\")]\n    #[serde(default, skip_serializing_if = \"Option::is_none\")]\n    pub self_: Option<String>,\n",
+    ] {
+        assert!(written.contains(part), "{part}\nin\n{written}");
+    }
+}
+
+#[test]
+fn a_doc_comment_has_only_characters_that_the_compiler_takes() {
+    let bidirectional = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+    let bidirectional: String = bidirectional.collect();
+    let seen = json!({"title": "Seen", "description": "A\rtype.", "type": "object", "properties": {
+        "word": {"type": "boolean", "description": format!("Is{bidirectional}it.")}}});
+    let written = source(
+        &json!([{"name": "see", "doc": "Sees.\r\nAnd\rlooks.\r", "arguments": [
+        {"name": "by", "description": "Some\rone.", "schema": true}], "result": seen}]),
+    );
+    assert!(!written.contains('\r'), "{written:?}");
+    assert!(
+        !written.contains(|c| bidirectional.contains(c)),
+        "{written:?}"
+    );
+    for part in [
+        "    /// Sees.\n    /// And looks.\n    ///\n    /// - `by`: Some one.\n",
+        "/// A type.\n",
+        "    /// Is         it.\n",
     ] {
         assert!(written.contains(part), "{part}\nin\n{written}");
     }

@@ -3,19 +3,32 @@
 //! An object with known members becomes a struct, and a list of strings an enum. A schema that no simple type has, such as
 //! other unions or a type that refers to itself, becomes `json::Value`. The type of an argument has only values that the
 //! daemon takes, so one with a bound of the author's own is `json::Value`, too.
+//!
+//! A schema comes from a daemon of any make, so the work for one has a limit, and so has that for all. Definitions that
+//! refer to each other have more paths between them than can be read. A schema above the limit becomes `json::Value`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::names;
+use super::names::{self, Taken};
 use super::source::doc;
 
 /// The type of any JSON.
 const ANY: &str = "json::Value";
 /// The deepest schema that is read. A deeper part is any JSON.
 const DEPTH_MAX: usize = 32;
+/// The most steps for one schema: a step for each part that is read, as often as it is read, and for each value of a list.
+/// The schema of a real type takes a few hundred.
+const STEPS_MAX: usize = 10_000;
+/// The most steps for all schemas of a client. It is a hundred times as many, so that a few schemas above their limit leave
+/// enough for the others.
+const ALL_STEPS_MAX: usize = 1_000_000;
+/// The length of a text that takes a step (bytes).
+const STEP_BYTES: usize = 256;
+/// The longest name of a type, with all types inside it (bytes). A longer one is any JSON: tuples of tuples double it.
+const TYPE_BYTES_MAX: usize = 4096;
 /// The longest array that serde reads.
 const ARRAY_MAX: u64 = 32;
 /// The most members of a tuple that have a schema.
@@ -52,8 +65,18 @@ pub(super) enum Side {
 /// The types that a source has so far.
 #[derive(Debug)]
 pub(super) struct Types {
-    taken: HashSet<String>,
+    taken: Taken,
     items: Vec<TypeItem>,
+    /// The name of each item, by the name that it wanted and its body.
+    names: HashMap<(String, String), String>,
+    /// The types of the references in the present schema, for its side.
+    referred: HashMap<String, String>,
+    /// The number of parts of the present schema that became any JSON because of the path that led to them.
+    cuts: usize,
+    /// The steps that are left for all schemas.
+    all_steps: usize,
+    /// The steps that are left for the present schema; `None` if they did not suffice.
+    steps: Option<usize>,
 }
 
 /// A struct or an enum.
@@ -84,8 +107,13 @@ impl Types {
     /// Returns no types but that of the client.
     pub(super) fn new(client: &str) -> Self {
         Types {
-            taken: HashSet::from([client.to_owned()]),
+            taken: Taken::from([client]),
             items: Vec::new(),
+            names: HashMap::new(),
+            referred: HashMap::new(),
+            cuts: 0,
+            all_steps: ALL_STEPS_MAX,
+            steps: None,
         }
     }
 
@@ -113,7 +141,31 @@ impl Types {
             depth: 0,
             side,
         };
-        self.at(schema, hint, place)
+        let steps = self.all_steps.min(STEPS_MAX);
+        let items = self.items.len();
+        self.referred.clear();
+        self.steps = Some(steps);
+        let ty = self.at(schema, hint, place);
+        self.all_steps -= steps - self.steps.unwrap_or(0);
+        if self.steps.is_none() {
+            self.remove(items);
+            return ANY.to_owned();
+        }
+        ty
+    }
+
+    /// Removes all items but the first `count`.
+    fn remove(&mut self, count: usize) {
+        for item in self.items.drain(count..) {
+            self.taken.free(&item.name);
+            self.names.remove(&(item.wanted, item.body));
+        }
+    }
+
+    /// Counts steps before they are taken. Returns whether so many are left.
+    fn spend(&mut self, steps: usize) -> bool {
+        self.steps = self.steps.and_then(|left| left.checked_sub(steps));
+        self.steps.is_some()
     }
 
     fn at(&mut self, schema: &Value, hint: &str, place: SchemaPlace<'_>) -> String {
@@ -122,8 +174,20 @@ impl Types {
             ..place
         };
         if place.depth > DEPTH_MAX {
+            self.cuts += 1;
             return ANY.to_owned();
         }
+        if !self.spend(1 + hint.len() / STEP_BYTES) {
+            return ANY.to_owned();
+        }
+        let ty = self.within_limits(schema, hint, place);
+        match ty.len() > TYPE_BYTES_MAX {
+            true => ANY.to_owned(),
+            false => ty,
+        }
+    }
+
+    fn within_limits(&mut self, schema: &Value, hint: &str, place: SchemaPlace<'_>) -> String {
         if let Some(reference) = schema["$ref"].as_str() {
             return self.referred(reference, place);
         }
@@ -131,6 +195,9 @@ impl Types {
             return self.union(schema, all, hint, place);
         }
         if let Some(all) = schema["enum"].as_array() {
+            if !self.spend(all.len()) {
+                return ANY.to_owned();
+            }
             let texts: Option<Vec<_>> = all.iter().map(|one| Some((one.as_str()?, ""))).collect();
             return texts.map_or_else(
                 || ANY.to_owned(),
@@ -151,20 +218,41 @@ impl Types {
 
     /// Returns the type to which a reference refers; any JSON if it leads back to itself or out of the schema.
     fn referred(&mut self, reference: &str, place: SchemaPlace<'_>) -> String {
-        let pointer = reference.strip_prefix('#').unwrap_or("?");
-        let target = place.document.pointer(pointer);
-        match target {
-            Some(target) if !place.through.contains(&reference) && !pointer.is_empty() => {
-                let through = [place.through, &[reference]].concat();
-                let hint = pointer.rsplit('/').next().unwrap_or("type");
-                let place = SchemaPlace {
-                    through: &through,
-                    ..place
-                };
-                self.at(target, hint, place)
-            }
-            _ => ANY.to_owned(),
+        let Some(position) = place.through.iter().position(|one| *one == reference) else {
+            return self.referred_anew(reference, place);
+        };
+        // A definition that refers to itself is cut there, whatever path leads to it.
+        if position + 1 < place.through.len() {
+            self.cuts += 1;
         }
+        ANY.to_owned()
+    }
+
+    /// Returns the type of a reference that is not part of its own path. Reads a definition once, unless its type depends
+    /// on the path.
+    fn referred_anew(&mut self, reference: &str, place: SchemaPlace<'_>) -> String {
+        if let Some(ty) = self.referred.get(reference) {
+            return ty.clone();
+        }
+        let pointer = reference.strip_prefix('#').unwrap_or("?");
+        if pointer.is_empty() || !self.spend(pointer.len() / STEP_BYTES) {
+            return ANY.to_owned();
+        }
+        let Some(target) = place.document.pointer(pointer) else {
+            return ANY.to_owned();
+        };
+        let through = [place.through, &[reference]].concat();
+        let hint = pointer.rsplit('/').next().unwrap_or("type");
+        let place = SchemaPlace {
+            through: &through,
+            ..place
+        };
+        let cuts = self.cuts;
+        let ty = self.at(target, hint, place);
+        if self.cuts == cuts {
+            self.referred.insert(reference.to_owned(), ty.clone());
+        }
+        ty
     }
 
     /// Returns the type of alternatives: one schema or `null`, or a list of strings.
@@ -178,6 +266,7 @@ impl Types {
         let is_null = |one: &Value| one["type"] == "null";
         match all {
             [one, null] | [null, one] if is_null(null) => optional(&self.at(one, hint, place)),
+            all if !self.spend(all.len()) => ANY.to_owned(),
             all => {
                 let text = |one: &'_ Value| one["const"].as_str().map(str::to_owned);
                 let texts: Option<Vec<String>> = all.iter().map(text).collect();
@@ -266,11 +355,15 @@ impl Types {
     /// Returns the name of a struct with the members of an object.
     fn structure(&mut self, schema: &Value, hint: &str, place: SchemaPlace<'_>) -> String {
         let members = schema["properties"].as_object().into_iter().flatten();
-        let mut taken = HashSet::new();
+        let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
+        if !self.spend(required.len()) {
+            return ANY.to_owned();
+        }
+        let required: HashSet<&str> = required.iter().filter_map(Value::as_str).collect();
+        let mut taken = Taken::default();
         let mut body = "{\n".to_owned();
         for (name, member) in members {
-            let mut required = schema["required"].as_array().into_iter().flatten();
-            let is_required = required.any(|one| one == name);
+            let is_required = required.contains(name.as_str());
             let ty = self.at(member, &format!("{hint} {name}"), place);
             let field = names::unique(names::snake(name, "member"), "_", &mut taken);
             body.push_str(&doc(member["description"].as_str().unwrap_or(""), "    "));
@@ -289,7 +382,7 @@ impl Types {
             let _ = writeln!(body, "    pub {field}: {ty},");
         }
         body.push('}');
-        if taken.is_empty() {
+        if body == "{\n}" {
             body = "{}".to_owned();
         }
         self.add(schema, hint, ("struct", body))
@@ -297,7 +390,7 @@ impl Types {
 
     /// Returns the name of an enum of these strings, each with its description.
     fn string_enum(&mut self, schema: &Value, texts: &[(&str, &str)], hint: &str) -> String {
-        let mut taken = HashSet::new();
+        let mut taken = Taken::default();
         let mut body = "{\n".to_owned();
         for (text, description) in texts {
             let variant = names::unique(names::pascal(text, "Of"), "", &mut taken);
@@ -313,16 +406,23 @@ impl Types {
 
     /// Adds a type, unless it is there already. Returns its name.
     fn add(&mut self, schema: &Value, hint: &str, (kind, body): (&'static str, String)) -> String {
-        let wanted = names::pascal(schema["title"].as_str().unwrap_or(hint), "Of");
-        let is_same = |item: &&TypeItem| item.wanted == wanted && item.body == body;
-        if let Some(item) = self.items.iter().find(is_same) {
-            return item.name.clone();
+        let title = schema["title"].as_str().unwrap_or(hint);
+        let description = schema["description"].as_str().unwrap_or("");
+        if !self.spend((title.len() + description.len() + body.len()) / STEP_BYTES) {
+            return ANY.to_owned();
         }
-        let name = names::unique(wanted.clone(), "", &mut self.taken);
+        let wanted = names::pascal(title, "Of");
+        let key = (wanted, body);
+        if let Some(name) = self.names.get(&key) {
+            return name.clone();
+        }
+        let name = names::unique(key.0.clone(), "", &mut self.taken);
+        self.names.insert(key.clone(), name.clone());
+        let (wanted, body) = key;
         self.items.push(TypeItem {
             wanted,
             name: name.clone(),
-            head: doc(schema["description"].as_str().unwrap_or(""), ""),
+            head: doc(description, ""),
             kind,
             body,
         });
