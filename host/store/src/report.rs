@@ -3,6 +3,7 @@
 //! They are plain data with stable keys, so that the command line, an embedding program and a script read the same
 //! data. A key is never renamed or reused; new keys may be added.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -326,9 +327,10 @@ impl fmt::Display for CommandChanges {
         if self.callers.is_empty() {
             return self.fmt_lists(f);
         }
+        let breaks: HashSet<&String> = self.breaks.iter().collect();
         for (at, sentence) in self.callers.iter().enumerate() {
             let between = if at > 0 { "; " } else { "" };
-            let mark = match self.breaks.contains(sentence) {
+            let mark = match breaks.contains(sentence) {
                 true => " (breaks callers)",
                 false => "",
             };

@@ -3,10 +3,11 @@
 //! A caller sends arguments by position or by name, reads results, and hears events. So an argument may become wider and a
 //! result narrower; anything else breaks a caller. Doc comments, the kind of a command and its time limit don't count.
 
-use super::compatibility::{self, SchemaAt, Unlisted};
+use super::compatibility::{self, Budget, SchemaAt, Unlisted};
 use super::{Command, Event, Manifest, Schema};
 use crate::report::CommandChanges;
 use crate::settings::Settings;
+use std::collections::HashMap;
 
 mod arguments;
 
@@ -24,8 +25,11 @@ pub fn changes(before: &Manifest, after: &Manifest) -> CommandChanges {
         };
         found.note(format!("its schemas are {word} known"), Effect::None);
     }
-    for (old, new) in pairs(before, after) {
-        found.compare_commands(old, new);
+    let old = by_name(&before.commands, |one| &one.name);
+    for new in &after.commands {
+        if let Some(old) = old.get(new.name.as_str()) {
+            found.compare_commands(&before.commands[*old], new);
+        }
     }
     found.compare_events(&before.events, &after.events);
     found.compare_configs(before.config.as_ref(), after.config.as_ref());
@@ -50,16 +54,13 @@ pub fn check_strict(
     ))
 }
 
-fn named<'a>(commands: &'a [Command], name: &str) -> Option<&'a Command> {
-    commands.iter().find(|command| command.name == name)
-}
-
-fn pairs<'a>(
-    before: &'a Manifest,
-    after: &'a Manifest,
-) -> impl Iterator<Item = (&'a Command, &'a Command)> {
-    let new = after.commands.iter();
-    new.filter_map(|new| Some((named(&before.commands, &new.name)?, new)))
+/// Returns the positions by name. Of several with one name, the first counts.
+fn by_name<T>(all: &[T], name: impl Fn(&T) -> &String) -> HashMap<&str, usize> {
+    let mut positions = HashMap::with_capacity(all.len());
+    for (position, one) in all.iter().enumerate() {
+        positions.entry(name(one).as_str()).or_insert(position);
+    }
+    positions
 }
 
 /// Returns whether the file has any schema. One that was built before there were schemas has none.
@@ -91,6 +92,8 @@ struct Findings {
     changes: CommandChanges,
     /// True if only one of the files has schemas. That is reported once.
     are_schemas_new: bool,
+    /// The budget of all comparisons of schemas.
+    budget: Budget,
 }
 
 impl Findings {
@@ -103,9 +106,11 @@ impl Findings {
 
     /// Finds the commands that came and went, and those with another signature.
     fn compare_names(&mut self, before: &[Command], after: &[Command]) {
+        let [old, new] = [before, after].map(|all| by_name(all, |one| &one.name));
         for command in after {
             let signature = command.signature();
-            match named(before, &command.name).map(Command::signature) {
+            let old = old.get(command.name.as_str());
+            match old.map(|position| before[*position].signature()) {
                 None => {
                     self.note(format!("added {signature}"), Effect::None);
                     self.changes.added.push(signature);
@@ -118,7 +123,7 @@ impl Findings {
             }
         }
         for command in before {
-            if named(after, &command.name).is_none() {
+            if !new.contains_key(command.name.as_str()) {
                 let signature = command.signature();
                 self.note(format!("removed {signature}"), Effect::Breaks);
                 self.changes.removed.push(signature);
@@ -154,9 +159,11 @@ impl Findings {
     }
 
     fn compare_events(&mut self, before: &[Event], after: &[Event]) {
+        let [old_events, new_events] = [before, after].map(|all| by_name(all, |one| &one.name));
         for new in after {
             let name = &new.name;
-            let Some(old) = before.iter().find(|old| old.name == *name) else {
+            let old = old_events.get(name.as_str());
+            let Some(old) = old.map(|position| &before[*position]) else {
                 self.note(format!("added the event {name}"), Effect::None);
                 continue;
             };
@@ -172,7 +179,7 @@ impl Findings {
             }
         }
         for old in before {
-            if !after.iter().any(|new| new.name == old.name) {
+            if !new_events.contains_key(old.name.as_str()) {
                 self.note(format!("removed the event {}", old.name), Effect::Breaks);
             }
         }
@@ -211,20 +218,21 @@ impl Findings {
             (true, true) => {}
             _ if self.are_schemas_new => return None,
             (false, _) => {
-                let is = words(&value(new)?);
+                let is = words(&value(new)?, &self.budget);
                 return Some((format!("{what} was unknown, is {is}"), Effect::None));
             }
             (true, false) => {
-                let was = words(&value(old)?);
+                let was = words(&value(old)?, &self.budget);
                 return Some((format!("{what} was {was}, is unknown"), Effect::None));
             }
         }
-        difference_of_values(what, (&value(old)?, &value(new)?), direction)
+        let schemas = (&value(old)?, &value(new)?);
+        difference_of_values(what, schemas, direction, &self.budget)
     }
 }
 
-fn words(schema: &serde_json::Value) -> String {
-    compatibility::spoken(SchemaAt::whole(schema))
+fn words(schema: &serde_json::Value, budget: &Budget) -> String {
+    compatibility::spoken(SchemaAt::whole(schema, budget))
 }
 
 /// Returns a schema as JSON. A schema is always JSON.
@@ -237,18 +245,21 @@ fn difference_of_values(
     what: &str,
     (old, new): (&serde_json::Value, &serde_json::Value),
     direction: Direction,
+    budget: &Budget,
 ) -> Option<(String, Effect)> {
-    let (old, new) = (SchemaAt::whole(old), SchemaAt::whole(new));
+    let [old, new] = [old, new].map(|schema| SchemaAt::whole(schema, budget));
     let breaking = match direction {
         Direction::In => compatibility::accepts(new, old, Unlisted::Differ),
         Direction::Out => compatibility::accepts(old, new, Unlisted::Ignored),
     };
     let in_words = |mismatch: &compatibility::Mismatch, is_new_wide: bool| {
-        let [was, is] = [old, new].map(compatibility::spoken);
-        match mismatch.path.is_empty() && !mismatch.is_open && was != is {
-            true => format!("{what} was {was}, is {is}"),
-            false => sentence(what, mismatch, is_new_wide),
+        if mismatch.path.is_empty() && !mismatch.is_open {
+            let [was, is] = [old, new].map(compatibility::spoken);
+            if was != is {
+                return format!("{what} was {was}, is {is}");
+            }
         }
+        sentence(what, mismatch, is_new_wide)
     };
     if let Err(mismatch) = breaking {
         let sentence = in_words(&mismatch, direction == Direction::In);

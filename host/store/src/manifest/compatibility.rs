@@ -5,9 +5,10 @@
 //!
 //! The narrow schema is split into cases: its alternatives, its listed values, and the kinds of JSON values. Each case must
 //! satisfy every keyword of the wide one. Schemas that refer to themselves are compared under the assumption that they
-//! fit, which is sound since each round goes one level deeper into a value. Depth and number of steps are bounded.
+//! fit, which is sound since each round goes one level deeper into a value. Depth and work are bounded.
 
 mod bounds;
+mod budget;
 mod disjoint;
 mod kinds;
 mod members;
@@ -21,11 +22,9 @@ use bounds::Range;
 use kinds::Kind;
 use parts::{Alternatives, Keywords, Parts};
 
+pub(super) use budget::Budget;
 pub(super) use parts::SchemaAt;
 pub(super) use spoken::spoken;
-
-/// The most steps of one comparison. Larger schemas count as different.
-const STEPS_MAX: u32 = 20_000;
 
 /// The deepest nesting of cases that is followed. It keeps the stack small.
 const DEPTH_MAX: u32 = 48;
@@ -111,6 +110,11 @@ impl Mismatch {
         }
     }
 
+    /// Creates a mismatch that ends a comparison. [`accepts`] replaces it.
+    fn of_used_up_budget() -> Self {
+        Mismatch::new("", "").open()
+    }
+
     fn open(self) -> Self {
         Mismatch {
             is_open: true,
@@ -135,29 +139,35 @@ pub(super) enum Unlisted {
     Differ,
 }
 
-/// Checks that `wide` accepts every value that `narrow` allows.
+/// Checks that `wide` accepts every value that `narrow` allows. Both have the same budget.
 ///
 /// # Errors
-/// The first place at which it doesn't, or may not.
+/// The first place at which it doesn't, or may not. Schemas that need more work than the budget has can't be compared.
 pub(super) fn accepts(
     wide: SchemaAt<'_>,
     narrow: SchemaAt<'_>,
     unlisted: Unlisted,
 ) -> Result<(), Mismatch> {
+    let budget = wide.budget;
+    budget.start_comparison();
     let mut comparison = Comparison {
         unlisted,
-        steps_left: STEPS_MAX,
+        budget,
         depth: 0,
         under_way: Vec::new(),
         is_branch: false,
     };
-    comparison.accepts_all(wide, &[narrow])
+    let accepted = comparison.accepts_all(wide, &[narrow]);
+    match budget.is_used_up() {
+        true => Err(Mismatch::new(spoken(wide), spoken(narrow)).open()),
+        false => accepted,
+    }
 }
 
 /// One comparison.
-struct Comparison {
+struct Comparison<'a> {
     unlisted: Unlisted,
-    steps_left: u32,
+    budget: &'a Budget,
     depth: u32,
     /// The pairs that are being compared, by their addresses.
     under_way: Vec<(*const Value, Vec<*const Value>)>,
@@ -165,9 +175,18 @@ struct Comparison {
     is_branch: bool,
 }
 
-impl Comparison {
+impl Comparison<'_> {
+    /// Takes work from the budget.
+    fn take(&self, amount: usize) -> Result<(), Mismatch> {
+        match self.budget.take(amount) {
+            true => Ok(()),
+            false => Err(Mismatch::of_used_up_budget()),
+        }
+    }
+
     /// Checks that `wide` accepts what all of `narrow` allow. The two stand one level deeper than the last such pair.
     fn accepts_all(&mut self, wide: SchemaAt<'_>, narrow: &[SchemaAt<'_>]) -> Result<(), Mismatch> {
+        self.take(1 + narrow.len())?;
         let addresses = narrow.iter().map(|schema| std::ptr::from_ref(schema.at));
         let pair = (std::ptr::from_ref(wide.at), addresses.collect());
         if self.under_way.contains(&pair) {
@@ -175,7 +194,7 @@ impl Comparison {
         }
         self.under_way.push(pair);
         let is_branch = std::mem::replace(&mut self.is_branch, false);
-        let accepted = self.accepts_parts(&wide.parts(), &Parts::of_all(narrow));
+        let accepted = self.accepts_parts(&wide.parts(), &Parts::of_all(self.budget, narrow));
         self.is_branch = is_branch;
         self.under_way.pop();
         accepted
@@ -189,10 +208,10 @@ impl Comparison {
         if wide.is_false {
             return Err(Mismatch::new("not allowed", spoken::of_parts(narrow)));
         }
-        if self.steps_left == 0 || self.depth >= DEPTH_MAX || wide.is_open {
+        self.take(1)?;
+        if self.depth >= DEPTH_MAX || wide.is_open {
             return Err(mismatch().open());
         }
-        self.steps_left -= 1;
         self.depth += 1;
         let accepted = self.accepts_cases(wide, narrow);
         self.depth -= 1;
@@ -202,13 +221,12 @@ impl Comparison {
     /// Splits the narrow schema into cases, and checks each.
     fn accepts_cases(&mut self, wide: &Parts<'_>, narrow: &Parts<'_>) -> Result<(), Mismatch> {
         if let Some(listed) = narrow.listed() {
-            let is_possible = |value: &&&Value| values::are_valid(narrow, value, 0) != Some(false);
+            let is_possible = |value: &&Value| values::are_valid(narrow, value, 0) != Some(false);
             let mut possible = listed.iter().filter(is_possible);
             return possible.try_for_each(|value| accepts_value(wide, value));
         }
-        if let Some(cases) = narrow.split() {
-            let mut cases = cases.iter();
-            return cases.try_for_each(|case| self.accepts_parts(wide, case));
+        if let Some(mut cases) = narrow.split() {
+            return cases.try_for_each(|case| self.accepts_parts(wide, &case));
         }
         let mut kinds = kinds::of_parts(narrow).into_iter();
         kinds.try_for_each(|kind| self.accepts_kind(wide, narrow, kind))
@@ -230,6 +248,7 @@ impl Comparison {
             _ => {}
         }
         for keywords in &wide.objects {
+            self.take(keywords.weight + narrow.weight)?;
             check_kind(*keywords, narrow, kind)?;
             check_equal_only(*keywords, narrow, kind)?;
             match kind {
@@ -257,13 +276,10 @@ impl Comparison {
         alternatives: &Alternatives<'_>,
         (narrow, kind): (&Parts<'_>, Kind),
     ) -> Result<(), Mismatch> {
-        let branches: Vec<Parts<'_>> = alternatives.branches.iter().map(|b| b.parts()).collect();
+        let branches: Vec<Parts<'_>> = alternatives.branches().map(SchemaAt::parts).collect();
         let mut closest: Option<Mismatch> = None;
         for (at, branch) in branches.iter().enumerate() {
-            if self.steps_left == 0 {
-                break;
-            }
-            self.steps_left -= 1;
+            self.take(1)?;
             self.depth += 1;
             let accepted = match self.depth < DEPTH_MAX && !branch.is_false && !branch.is_open {
                 true => self.accepts_kind(branch, narrow, kind),
@@ -334,7 +350,8 @@ fn check_equal_only(wide: Keywords<'_>, narrow: &Parts<'_>, kind: Kind) -> Resul
             narrow
                 .objects
                 .iter()
-                .any(|one| one.get(name) == Some(value))
+                .filter_map(|one| one.get(name))
+                .any(|given| narrow.budget.are_equal(given, value))
         };
         let fits = match kinds {
             Some((_, kinds)) if !kinds.contains(&kind) => true,

@@ -2,49 +2,48 @@
 
 use serde_json::{Value, json};
 
-use super::{Direction, Effect, Findings, difference_of_values, value};
+use std::collections::HashMap;
+
+use super::{Direction, Effect, Findings, by_name, difference_of_values, value};
 use crate::manifest::Argument;
 
 impl Findings {
     pub(super) fn compare_arguments(&mut self, command: &str, old: &[Argument], new: &[Argument]) {
-        let renamed = |position: usize| is_renamed((old, new), position);
+        let lists = Lists::new(old, new);
         for (position, argument) in old.iter().enumerate() {
             let name = &argument.name;
-            if position_of(new, name).is_none() && !renamed(position) {
+            if lists.new.position(name).is_none() && !lists.is_renamed(position) {
                 self.note(format!("{command}: {name} was removed"), Effect::Breaks);
             }
         }
         for (position, argument) in new.iter().enumerate() {
             let name = &argument.name;
-            match position_of(old, name) {
+            match lists.old.position(name) {
                 Some(before) => {
-                    if is_moved((old, new), (before, position)) {
+                    if lists.is_moved(before, position) {
                         self.note(format!("{command}: {name} has moved"), Effect::Breaks);
                     }
                     self.compare_argument(command, &old[before], argument);
                 }
-                None if renamed(position) => {
+                None if lists.is_renamed(position) => {
                     let old = &old[position];
                     let sentence = format!("{command}: {} is now called {name}", old.name);
                     self.note(sentence, Effect::Breaks);
                     self.compare_argument(command, old, argument);
                 }
-                None => self.note_added(command, (old, new), position),
+                None => self.note_added(command, argument, lists.new.next_common(position)),
             }
         }
     }
 
-    fn note_added(&mut self, command: &str, (old, new): (&[Argument], &[Argument]), at: usize) {
+    /// Notes a new argument, with the next one behind it that the command had before.
+    fn note_added(&mut self, command: &str, added: &Argument, next: Option<&str>) {
         let Argument {
             name,
             optional,
             rest,
             ..
-        } = &new[at];
-        let after = new[at + 1..].iter();
-        let next = after
-            .map(|one| &one.name)
-            .find(|one| position_of(old, one).is_some());
+        } = added;
         let (sentence, effect) = match next {
             Some(next) => (format!("{name} was added before {next}"), Effect::Breaks),
             None if *rest => (
@@ -96,8 +95,8 @@ impl Findings {
             if was == is {
                 return;
             }
-            if let Some((sentence, effect)) = difference_of_values(what, (&was, &is), Direction::In)
-            {
+            let difference = difference_of_values(what, (&was, &is), Direction::In, &self.budget);
+            if let Some((sentence, effect)) = difference {
                 self.note(sentence, effect);
             }
         }
@@ -125,25 +124,77 @@ fn without_null(mut schema: Value) -> Value {
     schema
 }
 
-fn position_of(arguments: &[Argument], name: &str) -> Option<usize> {
-    arguments.iter().position(|argument| argument.name == name)
+/// The arguments of a command in two files. What is asked for each argument is found in one pass over all.
+struct Lists<'a> {
+    old: List<'a>,
+    new: List<'a>,
 }
 
-/// Returns whether the argument at a position has another name and is the same for the rest.
-fn is_renamed((old, new): (&[Argument], &[Argument]), position: usize) -> bool {
-    let (Some(one), Some(other)) = (old.get(position), new.get(position)) else {
-        return false;
-    };
-    let is_gone = position_of(new, &one.name).is_none() && position_of(old, &other.name).is_none();
-    let is_same = one.type_name == other.type_name && one.rest == other.rest;
-    is_gone && is_same
+impl<'a> Lists<'a> {
+    fn new(old: &'a [Argument], new: &'a [Argument]) -> Self {
+        let [old_positions, new_positions] =
+            [old, new].map(|all| by_name(all, |argument| &argument.name));
+        let [common_in_old, common_in_new] =
+            [common(old, &new_positions), common(new, &old_positions)];
+        Lists {
+            old: List {
+                all: old,
+                positions: old_positions,
+                common: common_in_old,
+            },
+            new: List {
+                all: new,
+                positions: new_positions,
+                common: common_in_new,
+            },
+        }
+    }
+
+    /// Returns whether the argument at a position has another name and is the same for the rest.
+    fn is_renamed(&self, position: usize) -> bool {
+        let (Some(one), Some(other)) = (self.old.all.get(position), self.new.all.get(position))
+        else {
+            return false;
+        };
+        let is_gone = self.new.position(&one.name).is_none();
+        let is_new = self.old.position(&other.name).is_none();
+        is_gone && is_new && one.type_name == other.type_name && one.rest == other.rest
+    }
+
+    /// Returns whether an argument stands behind others than before, of those that both have.
+    fn is_moved(&self, before: usize, after: usize) -> bool {
+        self.old.common_before(before) != self.new.common_before(after)
+    }
 }
 
-/// Returns whether an argument stands behind others than before, of those that both have.
-fn is_moved((old, new): (&[Argument], &[Argument]), (before, after): (usize, usize)) -> bool {
-    let common = |all: &[Argument], others: &[Argument]| -> usize {
-        let is_common = |one: &&Argument| position_of(others, &one.name).is_some();
-        all.iter().filter(is_common).count()
-    };
-    common(&old[..before], new) != common(&new[..after], old)
+/// The arguments of one file.
+struct List<'a> {
+    all: &'a [Argument],
+    positions: HashMap<&'a str, usize>,
+    /// The positions of the arguments whose names are in the other file too, in ascending order.
+    common: Vec<usize>,
+}
+
+impl<'a> List<'a> {
+    fn position(&self, name: &str) -> Option<usize> {
+        self.positions.get(name).copied()
+    }
+
+    /// Returns the number of common arguments before a position.
+    fn common_before(&self, position: usize) -> usize {
+        self.common.partition_point(|common| *common < position)
+    }
+
+    /// Returns the name of the first common argument behind a position.
+    fn next_common(&self, position: usize) -> Option<&'a str> {
+        let next = self.common.get(self.common_before(position + 1))?;
+        Some(&self.all[*next].name)
+    }
+}
+
+/// Returns the positions of the arguments that another file has too.
+fn common(all: &[Argument], others: &HashMap<&str, usize>) -> Vec<usize> {
+    let positions = all.iter().enumerate();
+    let common = positions.filter(|(_, one)| others.contains_key(one.name.as_str()));
+    common.map(|(position, _)| position).collect()
 }

@@ -318,3 +318,55 @@ fn changes_of_an_older_host_are_read() {
         "added a(); changed b(x: any), before b()"
     );
 }
+
+#[test]
+fn of_several_arguments_with_one_name_the_first_counts() {
+    let text = json!({"type": "string"});
+    let of = |names: &[&str]| {
+        let arguments: Vec<Value> = names.iter().map(|name| argument(name, &text)).collect();
+        command(&arguments, &text)
+    };
+    for (before, after, expected) in [
+        (
+            &["a", "b", "a"][..],
+            &["a", "a", "b"][..],
+            &["!f: a has moved", "!f: b has moved"][..],
+        ),
+        (
+            &["a", "a"],
+            &["b", "b"],
+            &["!f: a is now called b", "!f: a is now called b"],
+        ),
+        (
+            &["a", "b"],
+            &["x", "x", "a", "b"],
+            &["!f: x was added before a", "!f: x was added before a"],
+        ),
+    ] {
+        assert_changes(&of(before), &of(after), expected);
+    }
+}
+
+#[test]
+fn a_command_with_many_arguments_is_compared_soon() {
+    let text = json!({"type": "string"});
+    let of = |positions: &mut dyn Iterator<Item = usize>| {
+        let arguments =
+            positions.map(|at| argument(&format!("argument-with-a-long-name-{at}"), &text));
+        manifest(&command(&arguments.collect::<Vec<_>>(), &text))
+    };
+    let (before, after) = (of(&mut (0..1000)), of(&mut (0..1000).rev()));
+    let started = std::time::Instant::now();
+    let found = changes(&before, &after);
+    // It takes milliseconds. With one search for each pair of arguments it takes many times the limit.
+    let limit = std::time::Duration::from_secs(3);
+    assert!(started.elapsed() < limit, "{:?}", started.elapsed());
+    assert_eq!(found.breaks.len(), 1000);
+    assert_eq!(
+        found
+            .to_string()
+            .matches(" has moved (breaks callers)")
+            .count(),
+        1000
+    );
+}

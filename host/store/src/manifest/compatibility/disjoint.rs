@@ -20,14 +20,16 @@ fn at_depth(one: &Parts<'_>, other: &Parts<'_>, depth: usize) -> bool {
     if depth > DEPTH_MAX || one.is_open || other.is_open {
         return false;
     }
+    if !one.budget.take(one.weight + other.weight) {
+        return false;
+    }
     for (listing, rest) in [(one, other), (other, one)] {
         if let Some(listed) = listing.listed() {
-            let excludes = |value: &&Value| values::are_valid(rest, value, 0) == Some(false);
+            let excludes = |value: &Value| values::are_valid(rest, value, 0) == Some(false);
             return listed.iter().all(excludes);
         }
-        if let Some(cases) = listing.split() {
-            let mut cases = cases.iter();
-            return cases.all(|case| at_depth(case, rest, depth + 1));
+        if let Some(mut cases) = listing.split() {
+            return cases.all(|case| at_depth(&case, rest, depth + 1));
         }
     }
     let kinds = [one, other].map(kinds::of_parts);
@@ -46,14 +48,9 @@ fn at_depth(one: &Parts<'_>, other: &Parts<'_>, depth: usize) -> bool {
 
 /// Returns whether `one` requires a member that `other` excludes, or has with no value in common.
 fn need_what_differs(one: &Parts<'_>, other: &Parts<'_>, depth: usize) -> bool {
-    let required = one
-        .objects
-        .iter()
-        .filter_map(|object| object.get("required"));
-    let mut names = required
-        .filter_map(Value::as_array)
-        .flatten()
-        .filter_map(Value::as_str);
+    let objects = one.objects.len() + other.objects.len();
+    let names = one.objects.iter().flat_map(|object| object.required());
+    let mut names = names.take_while(|_| one.budget.take(objects));
     names.any(|name| at_depth(&member(one, name), &member(other, name), depth + 1))
 }
 
@@ -63,7 +60,7 @@ fn member<'a>(parts: &Parts<'a>, name: &str) -> Parts<'a> {
         .objects
         .iter()
         .filter_map(|object| surely(*object, name));
-    Parts::of_all(&schemas.collect::<Vec<_>>())
+    Parts::of_all(parts.budget, &schemas.collect::<Vec<_>>())
 }
 
 /// Returns the schema that a member surely has in an object.

@@ -1,8 +1,9 @@
 //! The comparison of the elements of arrays and of the members of objects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::bounds::Range;
+use super::budget::text_work;
 use super::parts::{Keywords, Parts, SchemaAt};
 use super::{Comparison, Mismatch, Unlisted, check_length, spoken};
 
@@ -12,7 +13,7 @@ const ARRAY_LENGTH: (&str, &str, &str) = ("minItems", "maxItems", "array of leng
 /// The bounds of the number of members, with the unit.
 const MEMBERS: (&str, &str, &str) = ("minProperties", "maxProperties", "object of size");
 
-impl Comparison {
+impl Comparison<'_> {
     pub(super) fn check_elements(
         &mut self,
         wide: Keywords<'_>,
@@ -24,6 +25,7 @@ impl Comparison {
         let first = first.max().unwrap_or(0);
         let most = Range::of_length(narrow.objects.iter().copied(), ("minItems", "maxItems"));
         for position in 0..first.min(most.most()) {
+            self.take(1 + narrow.objects.len())?;
             let step = format!("[{position}]");
             self.check_element(wide, narrow, (position, &step))?;
         }
@@ -64,6 +66,7 @@ impl Comparison {
             None => BTreeSet::new(),
         };
         for name in names.into_iter().chain(wide.names()) {
+            self.take(1 + text_work(name) + narrow.objects.len())?;
             let (Some(wide), Some(members)) = (wide.property(name).or(others), narrow.member(name))
             else {
                 continue;
@@ -89,25 +92,18 @@ impl Comparison {
     /// Checks members by the patterns of their names. Only the same patterns can be compared, without other members.
     fn check_patterns(&mut self, wide: Keywords<'_>, narrow: &Parts<'_>) -> Result<(), Mismatch> {
         let mismatch = || Mismatch::new("object with patterns of names", spoken::of_parts(narrow));
-        let patterns = |object: Keywords<'_>| -> Vec<String> {
-            let all = object
-                .get("patternProperties")
-                .and_then(|all| all.as_object());
-            all.into_iter()
-                .flatten()
-                .map(|(name, _)| name.clone())
-                .collect()
+        let is_same = |one: &&Keywords<'_>| {
+            one.patterns().eq(wide.patterns()) && one.names().next().is_none()
         };
-        let names = patterns(wide);
-        let is_same =
-            |one: &&Keywords<'_>| patterns(**one) == names && one.names().next().is_none();
+        let work = wide.patterns().map(|name| 1 + text_work(name));
+        self.take(work.sum::<usize>().saturating_mul(narrow.objects.len()))?;
         let Some(same) = narrow.objects.iter().find(is_same) else {
             return Err(mismatch().open());
         };
         if wide.names().next().is_some() {
             return Err(mismatch().open());
         }
-        for name in &names {
+        for name in wide.patterns() {
             let (Some(wide), Some(narrow)) = (wide.pattern(name), same.pattern(name)) else {
                 return Err(mismatch().open());
             };
@@ -138,15 +134,19 @@ impl Comparison {
             return Ok(());
         }
         let mut names = narrow.objects.iter().flat_map(|one| one.names());
+        let objects = 1 + wide.objects.len() + narrow.objects.len();
         let is_unlisted = |name: &&String| {
+            if !self.budget.take(text_work(name) + objects) {
+                return true;
+            }
             let is_listed = wide.objects.iter().any(|one| one.property(name).is_some());
             let possible = narrow.member(name);
-            !is_listed && possible.is_some_and(|all| !Parts::of_all(&all).is_false)
+            !is_listed && possible.is_some_and(|all| !Parts::of_all(self.budget, &all).is_false)
         };
         match names.find(is_unlisted) {
             Some(name) => {
                 let members = narrow.member(name).unwrap_or_default();
-                let narrow = spoken::of_parts(&Parts::of_all(&members));
+                let narrow = spoken::of_parts(&Parts::of_all(self.budget, &members));
                 Err(Mismatch::new("unknown", narrow).below(&format!(".{name}")))
             }
             None => Ok(()),
@@ -155,15 +155,9 @@ impl Comparison {
 }
 
 fn check_required(wide: Keywords<'_>, narrow: &Parts<'_>) -> Result<(), Mismatch> {
-    let required = wide
-        .get("required")
-        .and_then(|required| required.as_array());
-    let mut names = required
-        .into_iter()
-        .flatten()
-        .filter_map(|name| name.as_str());
-    let is_optional = |name: &&str| !narrow.objects.iter().any(|one| one.requires(name));
-    match names.find(is_optional) {
+    let required = narrow.objects.iter().flat_map(|one| one.required());
+    let required: HashSet<&str> = required.collect();
+    match wide.required().find(|name| !required.contains(name)) {
         Some(name) => {
             Err(Mismatch::new("required", absence(narrow, name)).below(&format!(".{name}")))
         }

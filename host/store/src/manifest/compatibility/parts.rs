@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::budget::{Budget, text_work};
+
 /// The most references in a row that are followed. A real schema has one or two; a loop has no end.
 const REFERENCES_MAX: usize = 32;
 
@@ -10,12 +12,15 @@ const REFERENCES_MAX: usize = 32;
 pub(in crate::manifest) struct SchemaAt<'a> {
     root: &'a Value,
     pub(in crate::manifest) at: &'a Value,
+    /// The budget of all that is done with the schema.
+    pub(super) budget: &'a Budget,
 }
 
 impl<'a> SchemaAt<'a> {
     /// Returns the schema that is the whole document.
-    pub(in crate::manifest) fn whole(root: &'a Value) -> Self {
-        SchemaAt { root, at: root }
+    pub(in crate::manifest) fn whole(root: &'a Value, budget: &'a Budget) -> Self {
+        let at = root;
+        SchemaAt { root, at, budget }
     }
 
     /// Returns another schema of the same document.
@@ -26,14 +31,17 @@ impl<'a> SchemaAt<'a> {
     /// Returns the schema that a local reference names, or `None` for any other reference.
     pub(in crate::manifest) fn target(self, reference: &Value) -> Option<Self> {
         let pointer = reference.as_str()?.strip_prefix('#')?;
+        // Each step of the pointer is unescaped and looked up.
+        let steps = pointer.bytes().filter(|byte| *byte == b'/').count();
+        if !self.budget.take(steps + text_work(pointer)) {
+            return None;
+        }
         self.root.pointer(pointer).map(|at| self.of_same(at))
     }
 
     /// Returns the parts of the schema.
     pub(super) fn parts(self) -> Parts<'a> {
-        let mut parts = Parts::default();
-        parts.add(self, 0);
-        parts
+        Parts::of_all(self.budget, &[self])
     }
 }
 
@@ -42,9 +50,33 @@ impl<'a> SchemaAt<'a> {
 pub(super) struct Keywords<'a> {
     schema: SchemaAt<'a>,
     pub(super) all: &'a Map<String, Value>,
+    /// The number of entries that a look at each keyword reads.
+    pub(super) weight: usize,
 }
 
 impl<'a> Keywords<'a> {
+    fn new(schema: SchemaAt<'a>, all: &'a Map<String, Value>) -> Self {
+        let lists = ["type", "required"].map(|keyword| all.get(keyword)?.as_array());
+        let listed = lists.into_iter().flatten().flatten();
+        let names = all.keys().map(String::as_str);
+        let names = names.chain(listed.filter_map(Value::as_str));
+        let weight = 1 + names.map(|name| 1 + text_work(name)).sum::<usize>();
+        Keywords {
+            schema,
+            all,
+            weight,
+        }
+    }
+
+    /// Returns the parts of this object alone, without its references and branches.
+    pub(super) fn alone(self) -> Parts<'a> {
+        Parts {
+            objects: vec![self],
+            weight: self.weight,
+            ..Parts::new(self.schema.budget)
+        }
+    }
+
     pub(super) fn get(self, keyword: &str) -> Option<&'a Value> {
         self.all.get(keyword)
     }
@@ -66,57 +98,83 @@ impl<'a> Keywords<'a> {
         Some(self.schema.of_same(at))
     }
 
+    /// Returns the patterns of names that have a schema.
+    pub(super) fn patterns(self) -> impl Iterator<Item = &'a String> {
+        let patterns = self.get("patternProperties").and_then(Value::as_object);
+        patterns.into_iter().flat_map(Map::keys)
+    }
+
     /// Returns the names of the members that have a schema.
     pub(super) fn names(self) -> impl Iterator<Item = &'a String> {
         let properties = self.get("properties").and_then(Value::as_object);
         properties.into_iter().flat_map(Map::keys)
     }
 
-    /// Returns the schemas of a list.
-    pub(super) fn list(self, keyword: &str) -> Vec<SchemaAt<'a>> {
+    /// Returns the schemas of a list; none if there is no list.
+    pub(super) fn list(self, keyword: &str) -> &'a [Value] {
         let list = self.get(keyword).and_then(Value::as_array);
-        let schemas = list.into_iter().flatten();
-        schemas.map(|at| self.schema.of_same(at)).collect()
+        list.map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Returns the schema of the element at this position.
     pub(super) fn element(self, position: usize) -> Option<SchemaAt<'a>> {
-        let first = self.list("prefixItems");
-        first
-            .get(position)
-            .copied()
-            .or_else(|| self.schema("items"))
+        let first = self.list("prefixItems").get(position);
+        let first = first.map(|at| self.schema.of_same(at));
+        first.or_else(|| self.schema("items"))
     }
 
-    pub(super) fn requires(self, name: &str) -> bool {
+    /// Returns the names of the members that must be there.
+    pub(super) fn required(self) -> impl Iterator<Item = &'a str> {
         let required = self.get("required").and_then(Value::as_array);
-        required.is_some_and(|all| all.iter().any(|one| one == name))
+        required.into_iter().flatten().filter_map(Value::as_str)
     }
 }
 
 /// Schemas of which one or more hold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Alternatives<'a> {
     /// True if exactly one holds (`oneOf`).
     pub(super) is_exclusive: bool,
-    pub(super) branches: Vec<SchemaAt<'a>>,
+    schema: SchemaAt<'a>,
+    all: &'a [Value],
+}
+
+impl<'a> Alternatives<'a> {
+    pub(super) fn branches(self) -> impl Iterator<Item = SchemaAt<'a>> {
+        self.all.iter().map(move |at| self.schema.of_same(at))
+    }
 }
 
 /// The parts of a schema, all of which hold.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Parts<'a> {
     pub(super) objects: Vec<Keywords<'a>>,
     pub(super) alternatives: Vec<Alternatives<'a>>,
     /// True if no value is valid.
     pub(super) is_false: bool,
-    /// True if a part can't be read: a reference to nothing, to another document, or in a loop.
+    /// True if a part can't be read: a reference to nothing, to another document, or in a loop; or if the budget is used
+    /// up. Further parts are left out then.
     pub(super) is_open: bool,
+    /// The sum of the objects' weights.
+    pub(super) weight: usize,
+    pub(super) budget: &'a Budget,
 }
 
 impl<'a> Parts<'a> {
+    fn new(budget: &'a Budget) -> Self {
+        Parts {
+            objects: Vec::new(),
+            alternatives: Vec::new(),
+            is_false: false,
+            is_open: false,
+            weight: 0,
+            budget,
+        }
+    }
+
     /// Returns the parts of several schemas that all hold.
-    pub(super) fn of_all(schemas: &[SchemaAt<'a>]) -> Self {
-        let mut parts = Parts::default();
+    pub(super) fn of_all(budget: &'a Budget, schemas: &[SchemaAt<'a>]) -> Self {
+        let mut parts = Parts::new(budget);
         for schema in schemas {
             parts.add(*schema, 0);
         }
@@ -124,7 +182,12 @@ impl<'a> Parts<'a> {
     }
 
     /// Adds the parts of a schema.
-    pub(super) fn add(&mut self, schema: SchemaAt<'a>, references: usize) {
+    fn add(&mut self, schema: SchemaAt<'a>, references: usize) {
+        // What can't be read stays so. A loop with several branches has an exponential number of parts.
+        self.is_open |= !self.budget.take(1);
+        if self.is_open {
+            return;
+        }
         let all = match schema.at {
             Value::Bool(is_true) => {
                 self.is_false |= !is_true;
@@ -136,7 +199,9 @@ impl<'a> Parts<'a> {
                 return;
             }
         };
-        let keywords = Keywords { schema, all };
+        let keywords = Keywords::new(schema, all);
+        self.is_open |= !self.budget.take(keywords.weight);
+        self.weight += keywords.weight;
         self.objects.push(keywords);
         if let Some(reference) = keywords.get("$ref") {
             match schema.target(reference) {
@@ -145,37 +210,46 @@ impl<'a> Parts<'a> {
             }
         }
         for part in keywords.list("allOf") {
-            self.add(part, references + 1);
+            self.add(schema.of_same(part), references + 1);
         }
         for (keyword, is_exclusive) in [("anyOf", false), ("oneOf", true)] {
             if keywords.get(keyword).is_some() {
                 self.alternatives.push(Alternatives {
                     is_exclusive,
-                    branches: keywords.list(keyword),
+                    schema,
+                    all: keywords.list(keyword),
                 });
             }
         }
     }
 
     /// Returns the parts with the first alternatives replaced by each of their branches, or `None` without any.
-    pub(super) fn split(&self) -> Option<Vec<Parts<'a>>> {
+    /// Each is made when it is asked for: all together may fill the memory.
+    pub(super) fn split(&self) -> Option<impl Iterator<Item = Parts<'a>>> {
         let (first, rest) = self.alternatives.split_first()?;
-        let with = |branch: &SchemaAt<'a>| {
+        let with = move |branch: SchemaAt<'a>| {
+            if !self.budget.take(self.objects.len() + rest.len()) {
+                return Parts {
+                    is_open: true,
+                    ..Parts::new(self.budget)
+                };
+            }
             let mut parts = Parts {
+                objects: self.objects.clone(),
                 alternatives: rest.to_vec(),
-                ..self.clone()
+                ..*self
             };
-            parts.add(*branch, 0);
+            parts.add(branch, 0);
             parts
         };
-        Some(first.branches.iter().map(with).collect())
+        Some(first.branches().map(with))
     }
 
     /// Returns the values that are possible, if the schema lists them.
-    pub(super) fn listed(&self) -> Option<Vec<&'a Value>> {
+    pub(super) fn listed(&self) -> Option<&'a [Value]> {
         self.objects.iter().find_map(|object| {
-            let constant = object.get("const").map(|value| vec![value]);
-            constant.or_else(|| Some(object.get("enum")?.as_array()?.iter().collect()))
+            let constant = object.get("const").map(std::slice::from_ref);
+            constant.or_else(|| Some(object.get("enum")?.as_array()?))
         })
     }
 
@@ -204,7 +278,7 @@ impl<'a> Parts<'a> {
     fn is_closed(&self) -> bool {
         let mut objects = self.objects.iter();
         let has_patterns = |o: &Keywords<'_>| o.get("patternProperties").is_some();
-        let is_open = self.objects.iter().any(has_patterns);
+        let is_open = self.is_open || self.objects.iter().any(has_patterns);
         !is_open && objects.any(|object| object.names().next().is_some())
     }
 }

@@ -1,5 +1,8 @@
 //! Short descriptions of schemas for people: `string`, `array of integer`, `string or null`.
 
+use std::collections::HashSet;
+use std::io;
+
 use serde_json::Value;
 
 use super::kinds::{self, Kind};
@@ -11,45 +14,75 @@ const DEPTH_MAX: usize = 4;
 /// The most alternatives or values that are listed.
 const LISTED_MAX: usize = 4;
 
+/// The description of a schema that takes more work than the budget has.
+const TOO_LARGE: &str = "schema with too many parts";
+
 /// The most characters of a listed value.
 const VALUE_CHARS_MAX: usize = 40;
 
 /// Returns a short description of a schema.
 pub(in crate::manifest) fn spoken(schema: SchemaAt<'_>) -> String {
-    of_parts(&schema.parts())
+    schema.budget.start_description();
+    let described = of_parts(&schema.parts());
+    match schema.budget.is_used_up() {
+        true => TOO_LARGE.to_owned(),
+        false => described,
+    }
 }
 
-/// Returns a short description of a schema by its parts.
+/// Returns a short description of a schema by its parts, within the budget of the present comparison.
 pub(super) fn of_parts(parts: &Parts<'_>) -> String {
     at_depth(parts, 0)
 }
 
 /// Returns a short description of the keywords of one object.
 pub(super) fn of_keywords(keywords: Keywords<'_>) -> String {
-    let parts = Parts {
-        objects: vec![keywords],
-        ..Parts::default()
-    };
-    of_parts(&parts)
+    of_parts(&keywords.alone())
 }
 
 /// Returns a short description of alternatives.
 pub(super) fn of_alternatives(branches: &[Parts<'_>]) -> String {
-    joined(branches.iter().map(of_parts).collect())
+    joined(branches.iter().map(of_parts))
 }
 
 /// Returns a value as JSON, cut short.
 pub(super) fn of_value(value: &Value) -> String {
-    let text = value.to_string();
+    let mut start = Start::default();
+    // It ends with an error where the start is full.
+    let _ = serde_json::to_writer(&mut start, value);
+    let text = String::from_utf8_lossy(&start.bytes);
     match text.char_indices().nth(VALUE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        None => text.into_owned(),
+    }
+}
+
+/// The start of a text. A listed value may be long, and no more of it is shown.
+#[derive(Default)]
+struct Start {
+    bytes: Vec<u8>,
+}
+
+impl io::Write for Start {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        /// Room for one character more than is shown. None has more than four bytes.
+        const BYTES_MAX: usize = 4 * (VALUE_CHARS_MAX + 1);
+        let taken = bytes.len().min(BYTES_MAX - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 fn at_depth(parts: &Parts<'_>, depth: usize) -> String {
     if parts.is_false {
         return "nothing".to_owned();
+    }
+    if !parts.budget.take(parts.weight) {
+        return TOO_LARGE.to_owned();
     }
     if parts.is_open {
         return "a schema that can't be read".to_owned();
@@ -58,11 +91,11 @@ fn at_depth(parts: &Parts<'_>, depth: usize) -> String {
         return match listed.len() {
             0 => "nothing".to_owned(),
             count if count > LISTED_MAX => format!("one of {count} values"),
-            _ => joined(listed.into_iter().map(of_value).collect()),
+            _ => joined(listed.iter().map(of_value)),
         };
     }
     match parts.split().filter(|_| depth < DEPTH_MAX) {
-        Some(cases) => joined(cases.iter().map(|case| at_depth(case, depth + 1)).collect()),
+        Some(cases) => joined(cases.map(|case| at_depth(&case, depth + 1))),
         None => of_kinds(parts, depth),
     }
 }
@@ -77,7 +110,7 @@ fn of_kinds(parts: &Parts<'_>, depth: usize) -> String {
     let words = kinds
         .iter()
         .filter(|kind| **kind != Kind::Integer || !is_number);
-    joined(words.map(|kind| of_kind(*kind, parts, depth)).collect())
+    joined(words.map(|kind| of_kind(*kind, parts, depth)))
 }
 
 fn of_kind(kind: Kind, parts: &Parts<'_>, depth: usize) -> String {
@@ -103,16 +136,18 @@ fn of_kind(kind: Kind, parts: &Parts<'_>, depth: usize) -> String {
     }
 }
 
-fn joined(words: Vec<String>) -> String {
-    let mut distinct: Vec<String> = Vec::new();
+fn joined(words: impl Iterator<Item = String>) -> String {
+    let mut first: Vec<String> = Vec::new();
+    let mut distinct: HashSet<String> = HashSet::new();
     for word in words {
-        if !distinct.contains(&word) {
-            distinct.push(word);
+        if first.len() < LISTED_MAX && !distinct.contains(&word) {
+            first.push(word.clone());
         }
+        distinct.insert(word);
     }
     match distinct.len() {
         0 => "nothing".to_owned(),
         count if count > LISTED_MAX => format!("one of {count} forms"),
-        _ => distinct.join(" or "),
+        _ => first.join(" or "),
     }
 }

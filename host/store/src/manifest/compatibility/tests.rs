@@ -5,11 +5,13 @@ use proptest::prelude::*;
 use serde_json::json;
 
 fn compare(wide: &Value, narrow: &Value) -> Result<(), Mismatch> {
-    accepts(
-        SchemaAt::whole(wide),
-        SchemaAt::whole(narrow),
-        Unlisted::Ignored,
-    )
+    let budget = Budget::default();
+    let [wide, narrow] = [wide, narrow].map(|schema| SchemaAt::whole(schema, &budget));
+    accepts(wide, narrow, Unlisted::Ignored)
+}
+
+fn in_words(schema: &Value) -> String {
+    spoken(SchemaAt::whole(schema, &Budget::default()))
 }
 
 #[track_caller]
@@ -140,7 +142,7 @@ fn references_in_a_circle_come_to_an_end() {
         let text = json!({"type": "string"});
         assert!(compare(&endless, &text).is_err(), "{endless}");
         let _ = compare(&text, &endless);
-        let _ = spoken(SchemaAt::whole(&endless));
+        let _ = in_words(&endless);
     }
 }
 
@@ -153,6 +155,80 @@ fn a_large_comparison_is_given_up() {
     }
     assert!(compare(&json!({"type": "integer"}), &wide).is_err());
     let _ = compare(&wide, &wide);
+}
+
+/// Returns a schema of `levels` levels, each of which holds the next one `times` times.
+fn multiplied(keyword: &str, times: usize, levels: usize, last: &Value) -> Value {
+    let mut all = serde_json::Map::new();
+    all.insert(levels.to_string(), last.clone());
+    for level in 0..levels {
+        let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
+        all.insert(level.to_string(), json!({keyword: vec![next; times]}));
+    }
+    json!({"$ref": "#/$defs/0", "$defs": all})
+}
+
+#[track_caller]
+fn assert_too_large(wide: &Value, narrow: &Value) {
+    let mismatch = compare(wide, narrow).expect_err("too much work");
+    assert!(mismatch.is_open && mismatch.path.is_empty(), "{mismatch:?}");
+}
+
+#[test]
+fn the_parts_of_all_branches_together_are_bounded() {
+    let many = multiplied("allOf", 4, 10, &json!({"type": "string"}));
+    assert_too_large(&json!({"type": "string"}), &many);
+    assert_too_large(&many, &json!({"type": "string"}));
+    assert_eq!(in_words(&many), "schema with too many parts");
+    let few = multiplied("allOf", 4, 3, &json!({"type": "string"}));
+    assert_eq!(compare(&few, &few), Ok(()));
+}
+
+#[test]
+fn the_checks_of_one_value_are_bounded() {
+    let many = multiplied("anyOf", 2, 18, &json!({"type": ["null", "boolean"]}));
+    for narrow in [
+        json!({"type": "null"}),
+        json!({"type": "boolean"}),
+        json!({"enum": [null]}),
+    ] {
+        assert_too_large(&many, &narrow);
+        let few = multiplied("anyOf", 2, 5, &narrow);
+        assert_eq!(compare(&few, &narrow), Ok(()));
+    }
+}
+
+#[test]
+fn alternatives_beside_others_are_bounded() {
+    let all = vec![json!({}); 1500];
+    let many = json!({"anyOf": all, "oneOf": all});
+    assert_too_large(&json!({}), &many);
+    assert!(compare(&json!({"type": "string"}), &many).is_err());
+    assert_eq!(in_words(&many), "schema with too many parts");
+}
+
+#[test]
+fn a_schema_of_many_variants_or_values_is_compared() {
+    let variant = |at: usize| {
+        json!({"type": "object", "required": ["kind"], "properties": {
+        "kind": {"const": format!("kind-{at}")}, "value": {"type": "integer"}, "text": {"type": "string"}}})
+    };
+    let variants = |count: usize| json!({"oneOf": (0..count).map(variant).collect::<Vec<_>>()});
+    assert_wider(&variants(100), &variants(99));
+    let values = |count: usize| json!({"enum": (0..count).map(|at| format!("value-{at}")).collect::<Vec<_>>()});
+    assert_wider(&values(1000), &values(999));
+    assert_eq!(in_words(&values(1000)), "one of 1000 values");
+}
+
+#[test]
+fn a_long_value_is_cut_short_in_words() {
+    let long = |text: &str| in_words(&json!({"const": text.repeat(100)}));
+    assert_eq!(long("a"), format!("\"{}…", "a".repeat(39)));
+    assert_eq!(long("🦀"), format!("\"{}…", "🦀".repeat(39)));
+    assert_eq!(
+        in_words(&json!({"const": "a".repeat(38)})),
+        format!("\"{}\"", "a".repeat(38))
+    );
 }
 
 #[test]
@@ -183,7 +259,7 @@ fn a_schema_has_a_short_name() {
             "boolean",
         ),
     ] {
-        assert_eq!(spoken(SchemaAt::whole(&schema)), expected, "{schema}");
+        assert_eq!(in_words(&schema), expected, "{schema}");
     }
 }
 

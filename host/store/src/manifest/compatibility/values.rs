@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::bounds::Range;
+use super::budget::{Budget, text_work};
 use super::kinds::{Kind, of_type};
 use super::parts::{Keywords, Parts};
 use super::{ANNOTATIONS, COMBINATIONS};
@@ -17,14 +18,16 @@ pub(super) fn are_valid(parts: &Parts<'_>, value: &Value, depth: usize) -> Optio
     if parts.is_false {
         return Some(false);
     }
-    if depth > DEPTH_MAX || parts.is_open {
+    if depth > DEPTH_MAX || parts.is_open || !parts.budget.take(parts.weight) {
         return None;
     }
     let objects = parts.objects.iter();
-    let mut answers: Vec<_> = objects.map(|object| fits(*object, value, depth)).collect();
+    let fits = |object: &Keywords<'_>| fits(*object, (value, depth), parts.budget);
+    let mut answers: Vec<_> = objects.map(fits).collect();
     for alternatives in &parts.alternatives {
-        let branches = alternatives.branches.iter();
-        let each = branches.map(|branch| are_valid(&branch.parts(), value, depth + 1));
+        let each = alternatives
+            .branches()
+            .map(|branch| are_valid(&branch.parts(), value, depth + 1));
         answers.push(some_valid(each.collect(), alternatives.is_exclusive));
     }
     all(answers)
@@ -57,32 +60,33 @@ fn some_valid(answers: Vec<Option<bool>>, is_exclusive: bool) -> Option<bool> {
 }
 
 /// Returns whether a value fits the keywords of one object.
-fn fits(keywords: Keywords<'_>, value: &Value, depth: usize) -> Option<bool> {
+fn fits(keywords: Keywords<'_>, (value, depth): (&Value, usize), budget: &Budget) -> Option<bool> {
     let answers = keywords.all.iter().map(|(keyword, given)| {
         match keyword.as_str() {
             "type" => Some(of_type(given).contains(&Kind::of(value))),
-            "const" => Some(given == value),
-            "enum" => Some(given.as_array().is_some_and(|all| all.contains(value))),
+            "const" => Some(is_listed(std::slice::from_ref(given), value, budget)),
+            "enum" => {
+                let listed = given.as_array();
+                Some(listed.is_some_and(|listed| is_listed(listed, value, budget)))
+            }
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
                 Some(is_in_range(keywords, value))
             }
             "minLength" | "maxLength" => Some(value.as_str().is_none_or(|text| {
                 let bounds = ("minLength", "maxLength");
-                has_length(keywords, bounds, text.chars().count())
+                budget.take(text_work(text)) && has_length(keywords, bounds, text.chars().count())
             })),
             "minItems" | "maxItems" => Some(
                 value
                     .as_array()
                     .is_none_or(|all| has_length(keywords, ("minItems", "maxItems"), all.len())),
             ),
-            "items" | "prefixItems" => elements_fit(keywords, value, depth),
+            "items" | "prefixItems" => elements_fit(keywords, (value, depth), budget),
             "required" => Some(value.as_object().is_none_or(|members| {
-                let required = given.as_array().into_iter().flatten();
-                required
-                    .filter_map(Value::as_str)
-                    .all(|name| members.contains_key(name))
+                let mut required = keywords.required();
+                required.all(|name| members.contains_key(name))
             })),
-            "properties" | "additionalProperties" => members_fit(keywords, value, depth),
+            "properties" | "additionalProperties" => members_fit(keywords, (value, depth), budget),
             // The value of a listed string is short, and none has a format of a number.
             "format" if !value.is_string() => Some(is_in_range(keywords, value)),
             known if ANNOTATIONS.contains(&known) || COMBINATIONS.contains(&known) => Some(true),
@@ -93,6 +97,13 @@ fn fits(keywords: Keywords<'_>, value: &Value, depth: usize) -> Option<bool> {
         }
     });
     all(answers.collect())
+}
+
+/// Returns whether a value is equal to one of a list.
+fn is_listed(listed: &[Value], value: &Value, budget: &Budget) -> bool {
+    // Each value that a schema lists is checked against that schema too.
+    let is_entry = listed.as_ptr_range().contains(&std::ptr::from_ref(value));
+    is_entry || listed.iter().any(|one| budget.are_equal(one, value))
 }
 
 /// Returns whether a keyword doesn't restrict `null` and booleans.
@@ -121,8 +132,13 @@ fn has_length(keywords: Keywords<'_>, bounds: (&str, &str), length: usize) -> bo
     range.holds(&Range::only(length.into()))
 }
 
-fn elements_fit(keywords: Keywords<'_>, value: &Value, depth: usize) -> Option<bool> {
+fn elements_fit(
+    keywords: Keywords<'_>,
+    (value, depth): (&Value, usize),
+    budget: &Budget,
+) -> Option<bool> {
     let elements = value.as_array().into_iter().flatten().enumerate();
+    let elements = elements.take_while(|_| budget.take(1));
     let fits = elements.map(|(position, element)| match keywords.element(position) {
         Some(schema) => are_valid(&schema.parts(), element, depth + 1),
         None => Some(true),
@@ -130,11 +146,16 @@ fn elements_fit(keywords: Keywords<'_>, value: &Value, depth: usize) -> Option<b
     all(fits.collect())
 }
 
-fn members_fit(keywords: Keywords<'_>, value: &Value, depth: usize) -> Option<bool> {
+fn members_fit(
+    keywords: Keywords<'_>,
+    (value, depth): (&Value, usize),
+    budget: &Budget,
+) -> Option<bool> {
     if keywords.get("patternProperties").is_some() {
         return None;
     }
     let members = value.as_object().into_iter().flatten();
+    let members = members.take_while(|(name, _)| budget.take(1 + text_work(name)));
     let fits = members.map(|(name, member)| {
         let own = keywords.property(name);
         match own.or_else(|| keywords.schema("additionalProperties")) {
