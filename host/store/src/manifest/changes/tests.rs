@@ -349,24 +349,22 @@ fn of_several_arguments_with_one_name_the_first_counts() {
 
 #[test]
 fn a_command_with_many_arguments_is_compared_soon() {
+    const COUNT: usize = 10_000;
     let text = json!({"type": "string"});
     let of = |positions: &mut dyn Iterator<Item = usize>| {
         let arguments =
             positions.map(|at| argument(&format!("argument-with-a-long-name-{at}"), &text));
         manifest(&command(&arguments.collect::<Vec<_>>(), &text))
     };
-    let (before, after) = (of(&mut (0..1000)), of(&mut (0..1000).rev()));
-    let started = std::time::Instant::now();
+    // With one search for each pair of arguments, this would take an hour.
+    let (before, after) = (of(&mut (0..COUNT)), of(&mut (0..COUNT).rev()));
     let found = changes(&before, &after);
-    // It takes milliseconds. With one search for each pair of arguments it takes many times the limit.
-    let limit = std::time::Duration::from_secs(3);
-    assert!(started.elapsed() < limit, "{:?}", started.elapsed());
-    assert_eq!(found.breaks.len(), 1000);
+    assert_eq!(found.breaks.len(), COUNT);
     assert_eq!(
         found
             .to_string()
             .matches(" has moved (breaks callers)")
             .count(),
-        1000
+        COUNT
     );
 }
