@@ -229,6 +229,68 @@ const COUNT: &str = r#"{"name":"n","optional":true,"schema":{"anyOf":[{"type":"i
 const NEEDED: &str = r#"{"name":"n","schema":{"type":"integer"}}"#;
 const REST: &str = r#"{"name":"all","rest":true,"schema":{"type":"string"}}"#;
 
+/// Schemas that are small, and large to compare: each refers to one part many times.
+fn costly() -> Vec<Value> {
+    let long = "x".repeat(200_000);
+    let parts = [
+        json!({"enum": vec![1; 250_000]}),
+        json!({"enum": (0..250_000).collect::<Vec<u32>>()}),
+        json!({"type": vec!["integer"; 250_000]}),
+        json!({"const": vec![1; 250_000]}),
+        json!({"enum": ["a", &long]}),
+        json!({"type": "array", "prefixItems": vec![json!(true); 250_000]}),
+        json!({"type": "object", "properties": {&long: true}, "required": vec!["a"; 250_000]}),
+    ];
+    let mut all: Vec<Value> = parts
+        .into_iter()
+        .map(|part| {
+            let one = json!({"$ref": "#/$defs/E"});
+            json!({"anyOf": vec![one; 20_000], "$defs": {"E": part}})
+        })
+        .collect();
+    let one = json!({"$ref": format!("#/$defs/{long}")});
+    all.push(json!({"anyOf": vec![one; 20_000], "$defs": {&long: {"type": "null"}}}));
+    all
+}
+
+#[test]
+fn a_costly_schema_ends_soon() {
+    let plain = [
+        json!({"type": "string"}),
+        json!({"enum": ["b", 1]}),
+        json!({"type": "array", "items": {"type": "string"}}),
+        json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
+    ];
+    for costly in costly() {
+        for plain in &plain {
+            let began = std::time::Instant::now();
+            let _ = fits(plain, &costly);
+            let _ = fits(&costly, plain);
+            let took = began.elapsed();
+            // It takes some milliseconds, and without limits on the sizes minutes.
+            assert!(took.as_secs() < 5, "{took:?} for {plain}");
+        }
+    }
+}
+
+#[test]
+fn words_name_the_first_alternatives_only() {
+    let words = |schema: Value| fits(&json!({"type": "null"}), &schema).map_err(|gap| gap.taken);
+    let all = |values: &[u32]| words(json!({"enum": values})).expect_err("no null");
+    assert_eq!(all(&[1, 2, 3, 4]), "1 or 2 or 3 or 4");
+    assert_eq!(all(&[1, 1, 2, 3, 4]), "1 or 2 or 3 or 4");
+    assert_eq!(all(&[1, 2, 3, 4, 5]), "1 or 2 or 3 or 4 or …");
+    assert_eq!(all(&[1, 2, 3, 4, 5, 6]), "1 or 2 or 3 or 4 or …");
+}
+
+#[test]
+fn a_list_of_some_hundred_names_is_compared() {
+    let names = |count: u32| (0..count).map(|n| format!("name {n}")).collect::<Vec<_>>();
+    let (few, many) = (json!({"enum": names(999)}), json!({"enum": names(1000)}));
+    assert!(fits(&few, &many).is_ok());
+    assert!(fits(&many, &few).is_err());
+}
+
 /// The arguments and the result of `add` that don't fit the client above, each with the error.
 const OTHER_ADDS: &[(&[&str], &str, &str)] = &[
     (
