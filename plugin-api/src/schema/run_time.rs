@@ -208,6 +208,12 @@ mod tests {
         };
     }
 
+    macro_rules! sent {
+        ($of:ty) => {
+            (&&Probe::<$of>::NEW).sent_schema(&Schema::Unknown)
+        };
+    }
+
     macro_rules! result {
         ($of:ty) => {
             (&&&&Probe::<$of>::NEW).result_schema(&Schema::Unknown)
@@ -229,13 +235,16 @@ mod tests {
 
     #[test]
     fn a_value_is_described_as_it_is_read_or_as_it_is_written() {
-        let sent = (&&Probe::<Moment>::NEW).sent_schema(&Schema::Unknown);
-        assert_eq!(sent.expect("a schema")["required"], json!(["at"]));
+        let sent = sent!(Moment).expect("a schema");
+        assert_eq!(sent["required"], json!(["at"]));
         let given = given!(Moment).expect("a schema");
         assert_eq!(given["required"], json!(["time"]));
-        assert_eq!((&&Probe::<Plain>::NEW).sent_schema(&Schema::Unknown), None);
+        assert_eq!(sent!(Plain), None);
         let known = Schema::Text("{}");
-        assert_eq!((&&Probe::<Moment>::NEW).sent_schema(&known), None);
+        assert_eq!(
+            DescribedLater::sent_schema(&&Probe::<Moment>::NEW, &known),
+            None
+        );
     }
 
     #[test]
