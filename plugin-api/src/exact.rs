@@ -11,7 +11,12 @@
 //! serde_json's `arbitrary_precision` would keep the text of every number, but it changes what a `Value` is in every
 //! plugin, and breaks flattened and untagged types.
 //!
-//! Not covered: a number that serde has buffered (for an untagged or flattened type) and then gives to an inner `f64`.
+//! Not covered:
+//! - What serde buffers, which is the value of an untagged, internally tagged or flattened type. Inside it, an inner `f64`
+//!   rounds an integer, `2.0` is no integer, and a struct may be an array.
+//! - The key of a map. A key of integers takes no `1.0`, and a key of floating-point numbers rounds.
+//! - An integer with a decimal point of 2^52 and more: it is refused, since an `f64` holds no fraction there. Below, digits
+//!   that an `f64` has no room for are lost: `2.00000000000000000001` is read as 2.
 
 mod fitting;
 mod visitor;

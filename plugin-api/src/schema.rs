@@ -6,7 +6,7 @@
 //! A schema describes the values that the host takes for an argument of that type, and those that serde writes as a
 //! result. Both are the same for every type here. Three rules of a number have no words in a schema and are left to the
 //! command: an integer for an `f64` is one that it holds exactly, a key of a map of integers is in their range, and an
-//! integer of more than 64 bits has no decimal point, not even in `1.0`.
+//! integer has a decimal point, as in `1.0`, only below 2^52 and in a type of at most 64 bits.
 
 #[cfg(feature = "schema")]
 pub mod run_time;
@@ -135,6 +135,7 @@ macro_rules! as_written {
     };
 }
 
+// The bounds of `f32` are its largest value as serde_json writes it (the shortest digits), which is more than the exact one.
 as_written! {
     () = r#"{"type":"null"}"#;
     bool = r#"{"type":"boolean"}"#;
@@ -142,7 +143,7 @@ as_written! {
     crate::Bytes = BYTES;
     str | String | Path | PathBuf = r#"{"type":"string"}"#;
     f64 = r#"{"type":"number"}"#;
-    f32 = r#"{"type":"number","minimum":-3.4028234663852886e38,"maximum":3.4028234663852886e38}"#;
+    f32 = r#"{"type":"number","minimum":-3.4028235e38,"maximum":3.4028235e38}"#;
     serde_json::Value = r#"{"type":["null","boolean","number","string","array","object"]}"#;
     serde_json::Number = r#"{"type":"number"}"#;
     serde_json::Map<String, serde_json::Value> = r#"{"type":"object"}"#;
@@ -447,6 +448,18 @@ mod tests {
             assert_eq!(text, r#"{"type":"boolean"}"#);
         }
         assert_eq!(rendered!(Returned<()>), r#"{"type":"null"}"#);
+    }
+
+    #[test]
+    fn the_bounds_of_a_float_are_its_values_as_they_are_written() {
+        let schema: serde_json::Value = serde_json::from_str(rendered!(f32)).expect("JSON");
+        for (bound, value) in [("minimum", f32::MIN), ("maximum", f32::MAX)] {
+            let written = serde_json::to_string(&value).expect("a number");
+            let read: f64 = written.parse().expect("a number");
+            assert_eq!(schema[bound].as_f64(), Some(read), "{written}");
+            let back = crate::exact::from_str::<f32>(&schema[bound].to_string());
+            assert_eq!(back.ok(), Some(value), "{bound}");
+        }
     }
 
     #[test]

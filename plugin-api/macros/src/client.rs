@@ -189,6 +189,11 @@ fn take_name(method: &mut TraitItemFn) -> Result<String> {
 
 fn check_form(method: &TraitItemFn) -> Result<()> {
     let TraitItemFn { sig, default, .. } = method;
+    if let Some(mark) = model::cfg_of(&method.attrs) {
+        let text = "a client has this function in every build, since all of them are compared with the daemon; put the #[cfg(…)] \
+                    onto the trait, or write another trait for the other build";
+        return fault(mark, text);
+    }
     if let Some(body) = default {
         let text = "a function of a client has no body: the daemon has it; write `;` in its place";
         return fault(body, text);
@@ -253,6 +258,7 @@ fn read_arguments(method: &mut TraitItemFn) -> Result<Vec<SentArgument>> {
 fn read_argument(input: &mut PatType) -> Result<SentArgument> {
     command::take_doc(input)?;
     let is_rest = command::take_rest(input)?;
+    command::check_cfg(input)?;
     if types::given_by_host(&input.ty).is_some() {
         let text = "the daemon's host supplies this, and no caller sends it; leave it out";
         return fault(&input.ty, text);
@@ -261,17 +267,16 @@ fn read_argument(input: &mut PatType) -> Result<SentArgument> {
         let text = "an argument has a plain name, which error messages show";
         return fault(&input.pat, text);
     };
+    if let Some(any) = types::impl_trait_inside(&input.ty) {
+        let text = "an argument of a client has a type known here; write it in place of `impl …`";
+        return fault(any, text);
+    }
     let (slot, ty) = match (is_rest, &*input.ty) {
         (true, ty) => {
             let text = "#[rest] sends all arguments that are left: its type is `Vec<T>`";
             let inner = types::inner_of(ty, "Vec").cloned();
             let inner = inner.map_or_else(|| fault(ty, text), Ok)?;
             (Slot::Rest, inner)
-        }
-        (false, Type::ImplTrait(ty)) => {
-            let text =
-                "an argument of a client has a type known here; write it in place of `impl …`";
-            return fault(ty, text);
         }
         (false, ty) => (Slot::Required, ty.clone()),
     };

@@ -18,6 +18,10 @@ const NAME_BYTES_MAX: usize = 128;
 /// The longest tuple of arguments that the glue code supports.
 const ARGUMENTS_MAX: usize = 12;
 
+/// The error of a `#[cfg]` on an argument. These are the attributes that the compiler and this macro take there.
+const NO_CFG: &str = "an argument is there in every build; leave the #[cfg(…)] out: only a doc comment, `#[rest]` and lint \
+                      levels such as #[allow(…)] go on an argument";
+
 const ANY_TYPE: &str =
     "an argument is read from JSON into a type known here; write the type in place of `impl …`";
 
@@ -205,6 +209,7 @@ fn arguments(parameters: &[Parameter]) -> impl Iterator<Item = &Argument> {
 fn read_parameter(input: &mut PatType) -> Result<Parameter> {
     let doc = take_doc(input)?;
     let is_rest = take_rest(input)?;
+    check_cfg(input)?;
     let given = parts::given_by_host(&input.ty).or_else(|| types::given_by_host(&input.ty));
     if let (false, Some(given)) = (is_rest, given) {
         return Ok(given);
@@ -230,6 +235,14 @@ pub fn take_doc(input: &mut PatType) -> Result<String> {
     doc
 }
 
+/// Checks that the compiler can't remove a parameter that the generated code passes.
+pub fn check_cfg(input: &PatType) -> Result<()> {
+    match model::cfg_of(&input.attrs) {
+        Some(mark) => fault(mark, NO_CFG),
+        None => Ok(()),
+    }
+}
+
 /// Removes `#[rest]` from the parameter, and returns whether it was there.
 pub fn take_rest(input: &mut PatType) -> Result<bool> {
     let (marks, others) = std::mem::take(&mut input.attrs)
@@ -252,6 +265,9 @@ fn read_type(ty: &Type, is_rest: bool) -> Result<(Slot, Type)> {
                     can't be borrowed from JSON: write `String`";
         return fault(reference, text);
     }
+    if let Some(any) = types::impl_trait_inside(ty) {
+        return fault(any, ANY_TYPE);
+    }
     if is_rest {
         let text = "#[rest] takes all arguments that are left: its type is `Vec<T>`";
         let inner = types::inner_of(ty, "Vec").cloned();
@@ -264,7 +280,6 @@ fn read_type(ty: &Type, is_rest: bool) -> Result<(Slot, Type)> {
                         a reference may only be to `Guest` or `Ecosystem`, which the host gives";
             fault(ty, text)
         }
-        Type::ImplTrait(_) => fault(ty, ANY_TYPE),
         _ => Ok((Slot::Required, ty.clone())),
     }
 }

@@ -315,7 +315,7 @@ fn signature(daemon: &Daemon, command: &Command) -> TokenStream {
         // The arguments of a rest alone are a list and have no names.
         Some(first) if first.slot != Slot::Rest => {
             let schema = schema::constant_of_argument(daemon, first);
-            quote!(#schema.excludes_objects())
+            quote!((#schema).excludes_objects())
         }
         _ => quote!(false),
     };

@@ -229,7 +229,8 @@ fn check_purpose(daemon: &Daemon) -> Result<()> {
     fault(&daemon.self_type, text)
 }
 
-/// Removes this macro's attributes from an invalid `impl`, because the compiler would report them as unknown.
+/// Removes this macro's attributes from an invalid `impl`, because the compiler would report them as unknown. It would report
+/// the doc comments of arguments, too.
 pub fn strip(item: &mut ItemImpl) {
     item.attrs.retain(|attr| !is_daemon(attr));
     for item in &mut item.items {
@@ -239,7 +240,7 @@ pub fn strip(item: &mut ItemImpl) {
         attrs.retain(|attr| !is_ours(attr) && !is_rest(attr));
         let ImplItem::Fn(method) = item else { continue };
         for input in &mut method.sig.inputs {
-            attrs_of_input(input).retain(|attr| !is_rest(attr));
+            attrs_of_input(input).retain(|attr| !is_rest(attr) && !attr.path().is_ident("doc"));
         }
     }
 }
@@ -437,11 +438,15 @@ fn is_lifecycle(name: &Ident) -> bool {
         .any(|method| name == method)
 }
 
+/// Returns the `#[cfg(…)]` among the attributes.
+pub fn cfg_of(attrs: &[Attribute]) -> Option<&Attribute> {
+    attrs.iter().find(|attr| attr.path().is_ident("cfg"))
+}
+
 /// Checks that the compiler can't remove a method that the generated code calls.
 fn check_cfg(method: &ImplItemFn, is_marked: bool) -> Result<()> {
     let is_called = is_marked || is_lifecycle(&method.sig.ident);
-    let mark = method.attrs.iter().find(|attr| attr.path().is_ident("cfg"));
-    match mark {
+    match cfg_of(&method.attrs) {
         Some(mark) if is_called => {
             let text = "the daemon has this method in every build; put the #[cfg(…)] inside the method, onto statements of \
                         its body";

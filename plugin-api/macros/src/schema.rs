@@ -2,7 +2,7 @@
 //!
 //! The crate `dae_plugin_api` finds out whether a type has a schema; see its `Probe`.
 
-use proc_macro2::{Group, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{ReturnType, Type};
@@ -55,7 +55,7 @@ pub fn describe(daemon: &Daemon) -> TokenStream {
     let state = daemon.state.as_ref().map(|ty| given(daemon, ty));
     let state = state.map(|described| quote!(schemas.state(#described);));
     let events = daemon.options.events.iter().map(|event| {
-        let arguments = event.arguments.iter().map(|one| given(daemon, &one.ty));
+        let arguments = event.arguments.iter().map(|one| sent(daemon, &one.ty));
         quote!(schemas.event(::std::vec![#(#arguments),*]);)
     });
     quote! {
@@ -94,11 +94,21 @@ fn command_described(daemon: &Daemon, command: &Command) -> TokenStream {
 
 /// Returns the schema of a value that the daemon is given.
 fn given(daemon: &Daemon, ty: &Type) -> TokenStream {
+    described(daemon, ty, "given_schema")
+}
+
+/// Returns the schema of a value that the daemon sends.
+fn sent(daemon: &Daemon, ty: &Type) -> TokenStream {
+    described(daemon, ty, "sent_schema")
+}
+
+fn described(daemon: &Daemon, ty: &Type, method: &str) -> TokenStream {
     if has_no_name(ty) {
         return quote!(::std::option::Option::None);
     }
     let ty = without_self(daemon, ty);
-    quote_spanned!(ty.span() => (&&DaeProbe::<#ty>::NEW).given_schema(DaeProbe::<#ty>::SCHEMA))
+    let method = Ident::new(method, ty.span());
+    quote_spanned!(ty.span() => (&&DaeProbe::<#ty>::NEW).#method(DaeProbe::<#ty>::SCHEMA))
 }
 
 fn probed(

@@ -2,6 +2,8 @@
 //!
 //! A macro sees names, not types, so an alias appears under its own name.
 
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens as _;
 use syn::{GenericArgument, Ident, PathArguments, Type};
 
 use crate::model::Parameter;
@@ -42,6 +44,24 @@ pub fn reference_inside(ty: &Type) -> Option<&Type> {
     inside(ty).into_iter().find_map(|ty| match ty {
         Type::Reference(_) => Some(ty),
         ty => reference_inside(ty),
+    })
+}
+
+/// Returns the `impl Trait` inside a type, at any depth: `impl Display` of `Vec<impl Display>`. Where one stands in no type
+/// argument, as in a bound, returns the type around it.
+pub fn impl_trait_inside(ty: &Type) -> Option<&Type> {
+    if let Type::ImplTrait(_) = ty {
+        return Some(ty);
+    }
+    let inner = inside(ty).into_iter().find_map(impl_trait_inside);
+    inner.or_else(|| has_impl(ty.to_token_stream()).then_some(ty))
+}
+
+fn has_impl(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == "impl",
+        TokenTree::Group(group) => has_impl(group.stream()),
+        _ => false,
     })
 }
 

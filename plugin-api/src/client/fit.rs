@@ -5,17 +5,18 @@
 //! so does `json::Value`, whose values only the caller knows. Patterns, formats and a list of allowed strings are left to
 //! the daemon. A bound of a number counts only if both sides have it, since `schemars` writes none for a 64-bit integer.
 //!
-//! A schema comes from another process and may refer to itself. The steps of a comparison are therefore limited; what is
-//! not reached fits.
+//! A schema comes from another process, may refer to itself and may be as long as a reply. The steps of a comparison are
+//! therefore limited, and each list, text and value counts by its size. What is not reached fits.
 
-use std::cell::Cell;
+mod steps;
+
+use std::collections::HashSet;
 
 use serde_json::Value;
 
 use super::words;
+use steps::Steps;
 
-/// The most steps of one comparison. The schemas of a plugin have at most 1 MiB, and usual ones a few dozen parts.
-const STEPS_MAX: usize = 20_000;
 /// The deepest comparison: the depth of JSON that a daemon reads.
 const DEPTH_MAX: usize = 128;
 /// The number of types in JSON, `integer` not counted.
@@ -32,12 +33,37 @@ pub struct Gap {
     pub taken: String,
 }
 
+/// The place where two schemas part, before it is put into words. Most of them are discarded: they belong to an alternative
+/// of several.
+struct Parting<'v> {
+    /// The path inside the value, from its end.
+    path: Vec<Inside<'v>>,
+    kind: PartingKind<'v>,
+}
+
+enum PartingKind<'v> {
+    /// The values of the first schema are none of the second.
+    Values(&'v Value, &'v Value),
+    /// An object of the first schema may be without the member, and one of the second has it.
+    Absent,
+}
+
+/// A step of a path.
+enum Inside<'v> {
+    Element(usize),
+    Member(&'v str),
+    /// Any member without a schema of its own.
+    Others,
+}
+
 /// A comparison, with the documents to which `$ref` refers.
 struct Comparison<'v> {
     given: &'v Value,
     taken: &'v Value,
-    steps: Cell<usize>,
+    steps: Steps,
 }
+
+type Fit<'v> = Result<(), Parting<'v>>;
 
 /// Compares two schemas.
 ///
@@ -47,21 +73,22 @@ pub fn fits(given: &Value, taken: &Value) -> Result<(), Gap> {
     let comparison = Comparison {
         given,
         taken,
-        steps: Cell::new(0),
+        steps: Steps::default(),
     };
-    comparison.fits(given, taken, 0)
+    let fit = comparison.fits(given, taken, 0);
+    fit.map_err(Parting::into_words)
 }
 
 impl<'v> Comparison<'v> {
-    fn fits(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Result<(), Gap> {
-        let Some(given) = resolved(self.given, given).filter(|_| self.may_go_on(depth)) else {
+    fn fits(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Fit<'v> {
+        let Some(given) = self.resolved(self.given, given, depth) else {
             return Ok(());
         };
         if let Some(alternatives) = union(given) {
             let mut all = alternatives.iter();
             return all.try_for_each(|one| self.fits(one, taken, depth + 1));
         }
-        let types = types(given);
+        let types = self.types(given);
         if is_any(&types) {
             return Ok(());
         }
@@ -69,20 +96,51 @@ impl<'v> Comparison<'v> {
         types.try_for_each(|of| self.type_fits(of, given, taken, depth))
     }
 
-    fn may_go_on(&self, depth: usize) -> bool {
-        self.steps.set(self.steps.get() + 1);
-        self.steps.get() <= STEPS_MAX && depth <= DEPTH_MAX
+    /// Follows references inside `document`. Returns `None` for a schema that is not known or not reached, or refers to
+    /// nothing but itself.
+    fn resolved(&self, document: &'v Value, schema: &'v Value, depth: usize) -> Option<&'v Value> {
+        const HOPS_MAX: usize = 32;
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        let mut schema = schema;
+        for _ in 0..HOPS_MAX {
+            let reference = schema.get("$ref").and_then(Value::as_str);
+            if !self.steps.take_text(reference.unwrap_or_default()) {
+                return None;
+            }
+            match reference {
+                None => return schema.is_object().then_some(schema),
+                Some(reference) => schema = document.pointer(reference.strip_prefix('#')?)?,
+            }
+        }
+        None
+    }
+
+    /// Returns the types that a schema names, or those of the values that it lists. Returns none if they are not reached.
+    fn types(&self, schema: &'v Value) -> Vec<&'v str> {
+        let mut types = Vec::new();
+        match &schema["type"] {
+            Value::String(name) => types.push(name.as_str()),
+            Value::Array(names) if self.steps.take(names.len()) => {
+                types.extend(names.iter().filter_map(Value::as_str));
+            }
+            Value::Array(_) => {}
+            _ if self.steps.take(values(schema).len()) => {
+                for of in values(schema).iter().map(type_of) {
+                    if !types.contains(&of) {
+                        types.push(of);
+                    }
+                }
+            }
+            _ => {}
+        }
+        types
     }
 
     /// Compares the values of one type with all values of the other schema.
-    fn type_fits(
-        &self,
-        of: &str,
-        given: &'v Value,
-        taken: &'v Value,
-        depth: usize,
-    ) -> Result<(), Gap> {
-        let Some(taken) = resolved(self.taken, taken).filter(|_| self.may_go_on(depth)) else {
+    fn type_fits(&self, of: &str, given: &'v Value, taken: &'v Value, depth: usize) -> Fit<'v> {
+        let Some(taken) = self.resolved(self.taken, taken, depth) else {
             return Ok(());
         };
         if let Some(alternatives) = union(taken) {
@@ -91,7 +149,7 @@ impl<'v> Comparison<'v> {
             return if is_one {
                 Ok(())
             } else {
-                Err(gap(given, taken))
+                Err(Parting::of(given, taken))
             };
         }
         if let Some(parts) = taken["allOf"].as_array() {
@@ -102,17 +160,11 @@ impl<'v> Comparison<'v> {
     }
 
     /// Compares the values of one type with those of a schema that is no union.
-    fn plain_fits(
-        &self,
-        of: &str,
-        given: &'v Value,
-        taken: &'v Value,
-        depth: usize,
-    ) -> Result<(), Gap> {
-        let taken_types = types(taken);
+    fn plain_fits(&self, of: &str, given: &'v Value, taken: &'v Value, depth: usize) -> Fit<'v> {
+        let taken_types = self.types(taken);
         let is_taken = |name: &&str| *name == of || (*name == "number" && of == "integer");
         if !taken_types.is_empty() && !taken_types.iter().any(is_taken) {
-            return Err(gap(given, taken));
+            return Err(Parting::of(given, taken));
         }
         let is_within = match of {
             "integer" | "number" => numbers_fit(given, taken),
@@ -126,38 +178,40 @@ impl<'v> Comparison<'v> {
             "object" => return self.members_fit(given, taken, depth),
             _ => true,
         };
-        match is_within && values_fit(given, taken) {
+        match is_within && self.values_fit(given, taken) {
             true => Ok(()),
-            false => Err(gap(given, taken)),
+            false => Err(Parting::of(given, taken)),
         }
     }
 
-    fn elements_fit(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Result<(), Gap> {
+    fn elements_fit(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Fit<'v> {
         let first = |schema: &'v Value| schema["prefixItems"].as_array().map_or(0, Vec::len);
         // One more than the elements with a schema of their own: the element that stands for all others.
         let count = first(given).max(first(taken)) + 1;
         for index in 0..count {
+            if !self.steps.take(1) {
+                break;
+            }
             let (Some(one), Some(other)) = (element(given, index), element(taken, index)) else {
                 continue;
             };
             self.fits(one, other, depth + 1)
-                .map_err(|gap| gap.below(&format!("[{index}]")))?;
+                .map_err(|parting| parting.below(Inside::Element(index)))?;
         }
         Ok(())
     }
 
-    fn members_fit(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Result<(), Gap> {
+    fn members_fit(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Fit<'v> {
         let others = taken.get("additionalProperties");
         let members = given["properties"].as_object();
         for (name, one) in members.into_iter().flatten() {
-            let other = taken["properties"].get(name).or(others);
-            match other {
-                Some(Value::Bool(false)) => {
-                    return Err(gap(given, taken).below(&format!(".{name}")));
-                }
-                Some(other) => self
-                    .fits(one, other, depth + 1)
-                    .map_err(|gap| gap.below(&format!(".{name}")))?,
+            if !self.steps.take_text(name) {
+                return Ok(());
+            }
+            let below = |parting: Parting<'v>| parting.below(Inside::Member(name));
+            match taken["properties"].get(name).or(others) {
+                Some(Value::Bool(false)) => return Err(below(Parting::of(given, taken))),
+                Some(other) => self.fits(one, other, depth + 1).map_err(below)?,
                 None => {}
             }
         }
@@ -165,66 +219,94 @@ impl<'v> Comparison<'v> {
             (given.get("additionalProperties"), others)
         {
             self.fits(one, other, depth + 1)
-                .map_err(|gap| gap.below(".*"))?;
+                .map_err(|parting| parting.below(Inside::Others))?;
         }
         match members {
             // The members of a map are known only when it is sent.
             None => Ok(()),
-            Some(_) => required_fit(given, taken),
+            Some(_) => self.required_fit(given, taken),
         }
+    }
+
+    fn required_fit(&self, given: &Value, taken: &'v Value) -> Fit<'v> {
+        let (has, wanted) = (required(given), required(taken));
+        match self.first_missing(wanted, has).and_then(Value::as_str) {
+            Some(name) => Err(Parting {
+                path: vec![Inside::Member(name)],
+                kind: PartingKind::Absent,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns whether each listed value is one of the other list, if both schemas list theirs.
+    fn values_fit(&self, given: &Value, taken: &Value) -> bool {
+        let (given, taken) = (values(given), values(taken));
+        taken.is_empty() || self.first_missing(given, taken).is_none()
+    }
+
+    /// Returns the first of the values that is none of `among`, if it is reached.
+    fn first_missing<'w>(&self, wanted: &'w [Value], among: &[Value]) -> Option<&'w Value> {
+        if wanted.is_empty()
+            || !wanted
+                .iter()
+                .chain(among)
+                .all(|one| self.steps.take_value(one))
+        {
+            return None;
+        }
+        let among: HashSet<&Value> = among.iter().collect();
+        wanted.iter().find(|one| !among.contains(one))
     }
 }
 
-impl Gap {
-    fn below(mut self, step: &str) -> Self {
-        self.path.insert_str(0, step);
+impl<'v> Parting<'v> {
+    fn of(given: &'v Value, taken: &'v Value) -> Self {
+        Parting {
+            path: Vec::new(),
+            kind: PartingKind::Values(given, taken),
+        }
+    }
+
+    fn below(mut self, step: Inside<'v>) -> Self {
+        self.path.push(step);
         self
     }
-}
 
-fn gap(given: &Value, taken: &Value) -> Gap {
-    Gap {
-        path: String::new(),
-        given: words::of(given),
-        taken: words::of(taken),
-    }
-}
-
-/// Follows references inside `document`. Returns `None` for a schema that is not known or refers to nothing but itself.
-fn resolved<'v>(document: &'v Value, schema: &'v Value) -> Option<&'v Value> {
-    const HOPS_MAX: usize = 32;
-    let mut schema = schema;
-    for _ in 0..HOPS_MAX {
-        match schema.get("$ref").and_then(Value::as_str) {
-            None => return schema.is_object().then_some(schema),
-            Some(reference) => schema = document.pointer(reference.strip_prefix('#')?)?,
+    fn into_words(self) -> Gap {
+        let (given, taken) = match self.kind {
+            PartingKind::Values(given, taken) => (words::of(given), words::of(taken)),
+            PartingKind::Absent => (
+                "an object that may be without it".to_owned(),
+                "only one that has it".to_owned(),
+            ),
+        };
+        let steps = self.path.iter().rev().map(|step| match step {
+            Inside::Element(index) => format!("[{index}]"),
+            Inside::Member(name) => format!(".{name}"),
+            Inside::Others => ".*".to_owned(),
+        });
+        Gap {
+            path: steps.collect(),
+            given,
+            taken,
         }
     }
-    None
 }
 
 fn union(schema: &Value) -> Option<&Vec<Value>> {
     schema["anyOf"].as_array().or(schema["oneOf"].as_array())
 }
 
-/// Returns the types that a schema names, or those of the values that it lists.
-fn types(schema: &Value) -> Vec<&str> {
-    match &schema["type"] {
-        Value::String(name) => vec![name],
-        Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
-        _ => values(schema).into_iter().map(type_of).collect(),
-    }
-}
-
 fn is_any(types: &[&str]) -> bool {
     types.is_empty() || types.iter().filter(|name| **name != "integer").count() == TYPES
 }
 
-fn values(schema: &Value) -> Vec<&Value> {
+fn values(schema: &Value) -> &[Value] {
     match (schema["enum"].as_array(), schema.get("const")) {
-        (Some(all), _) => all.iter().collect(),
-        (None, Some(one)) => vec![one],
-        (None, None) => Vec::new(),
+        (Some(all), _) => all,
+        (None, Some(one)) => std::slice::from_ref(one),
+        (None, None) => &[],
     }
 }
 
@@ -238,12 +320,6 @@ fn type_of(value: &Value) -> &'static str {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     }
-}
-
-/// Returns whether each listed value is one of the other list, if both schemas list theirs.
-fn values_fit(given: &Value, taken: &Value) -> bool {
-    let (given, taken) = (values(given), values(taken));
-    taken.is_empty() || given.iter().all(|value| taken.contains(value))
 }
 
 fn numbers_fit(given: &Value, taken: &Value) -> bool {
@@ -269,18 +345,6 @@ fn element(schema: &Value, index: usize) -> Option<&Value> {
     first.or_else(|| schema.get("items").filter(|items| !items.is_boolean()))
 }
 
-fn required_fit(given: &Value, taken: &Value) -> Result<(), Gap> {
-    let has = |name: &&Value| {
-        let mut names = given["required"].as_array().into_iter().flatten();
-        names.any(|other| other == *name)
-    };
-    let mut wanted = taken["required"].as_array().into_iter().flatten();
-    match wanted.find(|name| !has(name)).and_then(Value::as_str) {
-        Some(name) => Err(Gap {
-            path: format!(".{name}"),
-            given: "an object that may be without it".to_owned(),
-            taken: "only one that has it".to_owned(),
-        }),
-        None => Ok(()),
-    }
+fn required(schema: &Value) -> &[Value] {
+    schema["required"].as_array().map_or(&[], Vec::as_slice)
 }

@@ -229,6 +229,65 @@ const COUNT: &str = r#"{"name":"n","optional":true,"schema":{"anyOf":[{"type":"i
 const NEEDED: &str = r#"{"name":"n","schema":{"type":"integer"}}"#;
 const REST: &str = r#"{"name":"all","rest":true,"schema":{"type":"string"}}"#;
 
+/// Parts that a small schema may name many times, and the name of each.
+fn costly_parts() -> [(String, Value); 8] {
+    let long = "x".repeat(50_000);
+    let short = |part: Value| ("E".to_owned(), part);
+    [
+        short(json!({"enum": vec![1; 50_000]})),
+        short(json!({"enum": (0..50_000).collect::<Vec<u32>>()})),
+        short(json!({"type": vec!["integer"; 50_000]})),
+        short(json!({"const": vec![1; 50_000]})),
+        short(json!({"enum": ["a", &long]})),
+        short(json!({"type": "array", "prefixItems": vec![true; 50_000]})),
+        short(
+            json!({"type": "object", "properties": {&long: true}, "required": vec!["a"; 50_000]}),
+        ),
+        (long, json!({"type": "null"})),
+    ]
+}
+
+#[test]
+fn a_costly_schema_ends_soon() {
+    let plain = [
+        json!({"type": "string"}),
+        json!({"enum": ["b", 1]}),
+        json!({"type": "array", "items": {"type": "string"}}),
+        json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
+    ];
+    for (name, part) in costly_parts() {
+        let one = json!({"$ref": format!("#/$defs/{name}")});
+        let times = if name.len() > 1 { 400 } else { 5000 };
+        let costly = json!({"anyOf": vec![one; times], "$defs": {name: part}});
+        for plain in &plain {
+            let began = std::time::Instant::now();
+            let _ = fits(plain, &costly);
+            let _ = fits(&costly, plain);
+            let took = began.elapsed();
+            // It takes some milliseconds, and without limits on the sizes much longer.
+            assert!(took.as_secs() < 5, "{took:?} for {plain}");
+        }
+    }
+}
+
+#[test]
+fn words_name_the_first_alternatives_only() {
+    let words = |schema: Value| fits(&json!({"type": "null"}), &schema).map_err(|gap| gap.taken);
+    let all = |values: &[u32]| words(json!({"enum": values})).expect_err("no null");
+    assert_eq!(all(&[1, 2, 3, 4]), "1 or 2 or 3 or 4");
+    assert_eq!(all(&[1, 1, 2, 3, 4]), "1 or 2 or 3 or 4");
+    assert_eq!(all(&[1, 2, 3, 4, 5]), "1 or 2 or 3 or 4 or …");
+    assert_eq!(all(&[1, 2, 3, 4, 5, 6]), "1 or 2 or 3 or 4 or …");
+}
+
+#[test]
+fn a_list_of_some_hundred_names_is_compared() {
+    let names = |count: u32| (0..count).map(|n| format!("name {n}")).collect::<Vec<_>>();
+    let (few, many) = (json!({"enum": names(999)}), json!({"enum": names(1000)}));
+    assert!(fits(&few, &many).is_ok());
+    assert!(fits(&many, &few).is_err());
+}
+
 /// The arguments and the result of `add` that don't fit the client above, each with the error.
 const OTHER_ADDS: &[(&[&str], &str, &str)] = &[
     (

@@ -20,11 +20,11 @@ fn at_depth(schema: &Value, depth: usize) -> String {
     }
     for union in ["anyOf", "oneOf"] {
         if let Some(all) = schema[union].as_array() {
-            return any_of(all.iter().map(|one| at_depth(one, depth + 1)));
+            return any_of(all.iter(), |one| at_depth(one, depth + 1));
         }
     }
     if let Some(values) = schema["enum"].as_array() {
-        return any_of(values.iter().map(Value::to_string));
+        return any_of(values.iter(), Value::to_string);
     }
     if !schema["const"].is_null() {
         return schema["const"].to_string();
@@ -33,18 +33,19 @@ fn at_depth(schema: &Value, depth: usize) -> String {
         Value::String(name) => of_type(name, schema, depth),
         Value::Array(names) if names.len() < 6 => {
             let names = names.iter().filter_map(Value::as_str);
-            any_of(names.map(|name| of_type(name, schema, depth)))
+            any_of(names, |name| of_type(name, schema, depth))
         }
         _ => "any value".to_owned(),
     }
 }
 
-fn any_of(all: impl Iterator<Item = String>) -> String {
-    let mut all: Vec<String> = all.collect();
-    all.dedup();
-    let more = all.len() > NAMED_MAX;
-    all.truncate(NAMED_MAX);
-    let mut text = all.join(" or ");
+/// Names the first alternatives. No word is made for the others, which may be very many.
+fn any_of<T>(mut all: impl Iterator<Item = T>, word: impl Fn(T) -> String) -> String {
+    let mut named: Vec<String> = all.by_ref().take(NAMED_MAX + 1).map(word).collect();
+    named.dedup();
+    let more = named.len() > NAMED_MAX || all.next().is_some();
+    named.truncate(NAMED_MAX);
+    let mut text = named.join(" or ");
     if more {
         text.push_str(" or …");
     }

@@ -7,8 +7,10 @@ use serde::de::{Error, MapAccess, Unexpected, Visitor};
 /// A visitor for an integer that takes a whole number with a decimal point, too: for JSON Schema `2.0` is an integer.
 pub(super) struct WholeInteger<V>(pub V);
 
-/// The limit from which a whole `f64` may stand for several integers (2^53).
-const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+/// The limit (2^52) from which an `f64` holds no fraction: IEEE 754 gives a binary64 a significand of 53 bits, and from here
+/// on all of them stand before the point. So a whole `f64` may be rounded here, be it from a fraction or from another
+/// integer.
+const FRACTIONS_END: f64 = 4_503_599_627_370_496.0;
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for WholeInteger<V> {
     type Value = V::Value;
@@ -29,12 +31,12 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for WholeInteger<V> {
 
     #[cold]
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
-        if value.trunc() != value || value.abs() > WHOLE_MAX {
+        if value.trunc() != value || value.abs() >= FRACTIONS_END {
             return Err(E::invalid_type(Unexpected::Float(value), &self.0));
         }
         #[allow(
             clippy::cast_possible_truncation,
-            reason = "it is whole, and below 2^53"
+            reason = "it is whole, and below 2^52"
         )]
         let whole = value as i64;
         match u64::try_from(whole) {

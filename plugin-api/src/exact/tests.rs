@@ -1,6 +1,6 @@
 //! Tests of the exact reader: it returns what was written, or an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 
 use proptest::prelude::*;
@@ -183,11 +183,44 @@ fn an_integer_may_be_written_with_a_decimal_point() {
         from_str::<Vec<i16>>("[1e3, -2.00]").ok(),
         Some(vec![1000, -2])
     );
-    for wrong in ["2.5", "-1.0", "256.0", "1e300", "9007199254740994.0"] {
+    for wrong in ["2.5", "-1.0", "256.0", "1e300"] {
         assert!(from_str::<u8>(wrong).is_err(), "{wrong}");
+    }
+    for (text, whole) in [
+        ("4503599627370495.0", 4_503_599_627_370_495),
+        ("-4503599627370495.0", -4_503_599_627_370_495),
+    ] {
+        assert_eq!(from_str::<i64>(text).ok(), Some(whole));
+    }
+    for rounded in [
+        "4503599627370495.9",
+        "4503599627370496.5",
+        "-4503599627370496.5",
+        "9007199254740993.0",
+        "-9007199254740993.0",
+        "9007199254740994.0",
+    ] {
+        let error = text_of(from_str::<i64>(rounded));
+        assert!(error.contains("floating point"), "{rounded}: {error}");
     }
     let error = text_of(from_str::<i64>("2.5"));
     assert!(error.contains("floating point `2.5`"), "{error}");
+}
+
+#[test]
+fn a_key_of_a_map_has_one_form() {
+    type Names = HashMap<u32, String>;
+    let names: Names = from_str(r#"{"1":"a","2":"b"}"#).expect("two keys");
+    assert_eq!(names.len(), 2);
+    for wrong in [r#"{"1":"a","1.0":"b"}"#, r#"{"1.0":"b"}"#, r#"{"1e0":"b"}"#] {
+        assert!(from_str::<Names>(wrong).is_err(), "{wrong}");
+    }
+    // The values are still checked.
+    assert_eq!(
+        from_str::<HashMap<u32, u8>>(r#"{"1":2.0}"#).ok(),
+        Some(HashMap::from([(1, 2)]))
+    );
+    assert!(from_str::<HashMap<u32, f64>>(r#"{"1":9007199254740993}"#).is_err());
 }
 
 #[test]

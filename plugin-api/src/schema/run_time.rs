@@ -60,15 +60,22 @@ impl RunTimeSchemas {
     }
 }
 
-/// The schema of a value that the daemon is given, for a type with `JsonSchema`.
+/// The schema of a value that the daemon is given or sends, for a type with `JsonSchema`.
 pub trait DescribedLater {
-    /// Returns the schema, unless the constant one is known.
+    /// Returns the schema of what serde reads, unless the constant one is known.
     fn given_schema(&self, constant: &Schema) -> Option<Value>;
+
+    /// Returns the schema of what serde writes, unless the constant one is known.
+    fn sent_schema(&self, constant: &Schema) -> Option<Value>;
 }
 
 impl<T: JsonSchema> DescribedLater for &Probe<T> {
     fn given_schema(&self, constant: &Schema) -> Option<Value> {
         later(constant, || schema_of::<T>(SchemaSettings::for_deserialize))
+    }
+
+    fn sent_schema(&self, constant: &Schema) -> Option<Value> {
+        later(constant, || schema_of::<T>(SchemaSettings::for_serialize))
     }
 }
 
@@ -76,10 +83,17 @@ impl<T: JsonSchema> DescribedLater for &Probe<T> {
 pub trait UndescribedLater {
     /// Returns nothing.
     fn given_schema(&self, _: &Schema) -> Option<Value>;
+
+    /// Returns nothing.
+    fn sent_schema(&self, _: &Schema) -> Option<Value>;
 }
 
 impl<T> UndescribedLater for Probe<T> {
     fn given_schema(&self, _: &Schema) -> Option<Value> {
+        None
+    }
+
+    fn sent_schema(&self, _: &Schema) -> Option<Value> {
         None
     }
 }
@@ -127,7 +141,8 @@ fn later(constant: &Schema, make: impl FnOnce() -> Value) -> Option<Value> {
 fn schema_of<T: JsonSchema>(contract: impl FnOnce(SchemaSettings) -> SchemaSettings) -> Value {
     let settings = contract(SchemaSettings::draft2020_12())
         .with(|settings| settings.meta_schema = None)
-        .with_transform(RecursiveTransform(exact_bounds));
+        .with_transform(RecursiveTransform(exact_bounds))
+        .with_transform(RecursiveTransform(without_uniqueness));
     settings
         .into_generator()
         .into_root_schema_for::<T>()
@@ -158,8 +173,15 @@ fn exact_bounds(schema: &mut schemars::Schema) {
     schema.remove("format");
 }
 
+/// Removes the rule that no element of a set comes twice. Serde reads such an array, and keeps one of the two.
+fn without_uniqueness(schema: &mut schemars::Schema) {
+    schema.remove("uniqueItems");
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[derive(JsonSchema)]
@@ -171,12 +193,24 @@ mod tests {
         icon: crate::Bytes,
     }
 
+    #[derive(JsonSchema, serde::Serialize, serde::Deserialize, PartialEq, Eq, Hash)]
+    struct Moment {
+        #[serde(rename(serialize = "at", deserialize = "time"))]
+        at: u64,
+    }
+
     struct Plain;
     type Found = Result<Point, String>;
 
     macro_rules! given {
         ($of:ty) => {
             (&&Probe::<$of>::NEW).given_schema(&Schema::Unknown)
+        };
+    }
+
+    macro_rules! sent {
+        ($of:ty) => {
+            (&&Probe::<$of>::NEW).sent_schema(&Schema::Unknown)
         };
     }
 
@@ -197,6 +231,29 @@ mod tests {
         assert_eq!(list["items"]["$ref"], "#/$defs/Point");
         assert_eq!(given!(Plain), None);
         assert_eq!(given!(Vec<Plain>), None);
+    }
+
+    #[test]
+    fn a_value_is_described_as_it_is_read_or_as_it_is_written() {
+        let sent = sent!(Moment).expect("a schema");
+        assert_eq!(sent["required"], json!(["at"]));
+        let given = given!(Moment).expect("a schema");
+        assert_eq!(given["required"], json!(["time"]));
+        assert_eq!(sent!(Plain), None);
+        let known = Schema::Text("{}");
+        assert_eq!(
+            DescribedLater::sent_schema(&&Probe::<Moment>::NEW, &known),
+            None
+        );
+    }
+
+    #[test]
+    fn a_set_may_name_an_element_twice() {
+        let set = given!(HashSet<Moment>).expect("its elements derive one");
+        assert_eq!(set["items"]["$ref"], "#/$defs/Moment");
+        assert_eq!(set.get("uniqueItems"), None);
+        let twice = crate::exact::from_str::<HashSet<Moment>>(r#"[{"time":1},{"time":1}]"#);
+        assert_eq!(twice.expect("serde takes it").len(), 1);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod calls;
 mod client;
 mod clock;
+#[cfg(feature = "schema")]
+mod described;
 mod life;
 mod peers;
 mod slow;

@@ -65,7 +65,23 @@ impl Sample {
 
     #[command]
     #[rest]
-    fn rest_of_the_method(&self) {}
+    fn rest_of_the_method(
+        &self,
+        /// A doc comment, which is no fault.
+        text: String,
+    ) {
+        let _ = text;
+    }
+
+    #[command]
+    fn in_some_builds(
+        &self,
+        #[allow(unused)] whole: u8,
+        #[cfg(debug_assertions)] part: u8,
+        #[cfg(debug_assertions)] guest: Guest,
+    ) {
+        let _ = (part, guest);
+    }
 
     fn rest_of_no_command(&self, #[rest] more: Vec<u8>) {
         let _ = more;

@@ -38,6 +38,14 @@ trait WrongForm<T>: Clone {
     async fn one(&self) -> Result<u64>;
     #[command(name = "same")]
     async fn other(&self) -> Result<u64>;
+    async fn any_inside(&self, of: Option<Vec<impl Serialize>>, #[rest] more: Vec<impl Serialize>) -> Result<u64>;
+    #[cfg(debug_assertions)]
+    async fn only_in_some_builds(&self) -> Result<u64>;
+    async fn argument_in_some_builds(
+        &self,
+        #[allow(unused)] whole: u8,
+        #[cfg(debug_assertions)] part: u8,
+    ) -> Result<u64>;
 }
 
 #[daemon_client]

@@ -109,6 +109,17 @@ impl Sample {
         let _ = any;
     }
 
+    #[command]
+    fn argument_that_holds_any_type(
+        &self,
+        list: Vec<impl Into<String>>,
+        pair: (u8, Option<impl Serialize>),
+        boxed: Box<dyn Iterator<Item = impl Serialize>>,
+        #[rest] more: Vec<impl Serialize>,
+    ) {
+        let _ = (list, pair, boxed, more);
+    }
+
     #[cfg(debug_assertions)]
     #[command]
     fn only_in_some_builds(&self) {}

@@ -1,0 +1,46 @@
+//! The steps of a comparison that are left. Each takes about as long as any other: a long text or value is several.
+
+use std::cell::Cell;
+
+use serde_json::Value;
+
+/// The most steps of one comparison. Usual schemas have a few dozen parts.
+const STEPS_MAX: usize = 20_000;
+/// The bytes of a text that cost one step. To read them takes no longer than the rest of a step.
+const STEP_BYTES: usize = 32;
+
+/// The steps that are left.
+pub(super) struct Steps(Cell<usize>);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Steps(Cell::new(STEPS_MAX))
+    }
+}
+
+impl Steps {
+    /// Takes that many steps. Returns whether they were left; if not, none is left after this.
+    pub(super) fn take(&self, count: usize) -> bool {
+        let left = self.0.get().checked_sub(count);
+        self.0.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// Takes the steps of a text: one, and more for a long one.
+    pub(super) fn take_text(&self, text: &str) -> bool {
+        self.take(1 + text.len() / STEP_BYTES)
+    }
+
+    /// Takes the steps of a value with all that is in it. Looks no further than the steps reach.
+    pub(super) fn take_value(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => self.take_text(text),
+            Value::Array(all) => self.take(1) && all.iter().all(|one| self.take_value(one)),
+            Value::Object(all) => {
+                let mut all = all.iter();
+                self.take(1) && all.all(|(name, one)| self.take_text(name) && self.take_value(one))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.take(1),
+        }
+    }
+}
