@@ -3,6 +3,8 @@
 //! A script stands in for cargo, which takes seconds for each build. The script counts the builds, and copies a plugin
 //! of the workspace as their result. `reload::dev` tests with the real cargo that edited code runs.
 
+mod options;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -324,79 +326,6 @@ fn a_first_file_that_cannot_run_waits_for_the_next_save() {
 }
 
 #[test]
-fn strict_keeps_the_old_code_if_a_save_breaks_callers() {
-    for arguments in [&["--strict"][..], &["--strict", "--embed"]] {
-        let author = Author::new();
-        let plugin = author.scratch("plugin.so");
-        let recipe = fs::read(author.ecosystem.plugin("recipe")).expect("a plugin");
-        let build_of = |recipe_json: serde_json::Value| {
-            let bytes = spoil::of_recipe(recipe.clone(), &recipe_json);
-            fs::write(&plugin, bytes).expect("a file of our own");
-        };
-        let version = || {
-            let output = author.host("home", &["call", "Recipe", "version"]).ok();
-            output.stdout.trim().to_owned()
-        };
-        build_of(json!({"version": 1}));
-        let mut dev = author.begin_unready(&plugin, arguments);
-        let _ = dev.line_with("Recipe 0.1.0 listens on", LIMIT);
-        build_of(json!({"version": 2, "sized": true}));
-        author.write("src/lib.rs", "// 1\n");
-        until(LIMIT, "the save is refused", || {
-            author
-                .told()
-                .contains("size: figure.size was optional, is required")
-        });
-        assert_eq!(version(), "1", "{arguments:?}");
-        build_of(json!({"version": 3}));
-        author.write("src/lib.rs", "// 2\n");
-        until(LIMIT, "the next save runs", || version() == "3");
-        end(dev);
-    }
-}
-
-#[test]
-fn a_config_is_read_at_each_save() {
-    let author = Author::new();
-    let config = author.scratch("config.json5");
-    let configure = |text: &str| fs::write(&config, text).expect("a file of our own");
-    let until_told = |words: &str| until(LIMIT, words, || author.told().contains(words));
-    configure("{most: 1000}");
-    let argument = format!("@{}", config.display());
-    let mut dev = author.begin_unready(&author.ecosystem.plugin("typed"), &["--config", &argument]);
-    until_told("1000 points are too many; the next save tries again");
-    configure("{most: 1}");
-    author.write("src/lib.rs", "// 1\n");
-    let _ = dev.line_with("Typed 0.1.0 listens on", LIMIT);
-    configure("[]");
-    author.write("src/lib.rs", "// 2\n");
-    until_told("--config takes a JSON object");
-    configure("{most: 2000}");
-    author.write("src/lib.rs", "// 3\n");
-    until_told("2000 points are too many");
-    let output = author.host("home", &["call", "Typed", "points_now"]).ok();
-    assert_eq!(output.stdout.trim(), "[]", "what ran, runs on");
-    end(dev);
-}
-
-#[test]
-fn a_config_that_fits_no_daemon_is_refused_before_a_build() {
-    let author = Author::new();
-    for (dirs, config, expected) in [
-        (&["."][..], "5", "--config takes a JSON object"),
-        (&["."], "@nowhere", "cannot read the config nowhere"),
-        (&[".", "."], "{}", "is the config of one daemon"),
-    ] {
-        let mut command = author.command("");
-        command.args(&dirs[1..]).args(["--config", config]);
-        let output = dae_tests::program::run(&mut command, LIMIT);
-        assert!(output.stderr.contains(expected), "{output:?}");
-        assert_ne!(output.status, 0, "{output:?}");
-    }
-    assert_eq!(author.builds(), 0);
-}
-
-#[test]
 fn a_newer_save_ends_the_build_that_runs_and_the_end_of_dev_ends_the_last() {
     let author = Author::new();
     let (dev, _) = author.begin("home", &[]);
@@ -513,34 +442,6 @@ fn only_what_a_build_reads_makes_a_build() {
 }
 
 #[test]
-fn the_profile_is_the_quick_one_or_the_one_that_is_named() {
-    let quick = "--profile plugin-dev --config profile.plugin-dev.inherits=\"dev\"";
-    for (arguments, expected) in [
-        (&[][..], quick),
-        (&["--release"][..], "--profile release"),
-        (&["--profile", "mine"][..], "--profile mine"),
-    ] {
-        let author = Author::new();
-        let dev = author.begin_with("Cargo.toml", arguments);
-        let (_, line) = author.build_lines().remove(0);
-        assert!(line.contains(expected), "{arguments:?}: {line}");
-        assert_eq!(line.contains("--config"), expected == quick, "{line}");
-        end(dev);
-    }
-}
-
-#[test]
-fn a_daemon_runs_in_a_process_of_its_own_unless_it_is_embedded() {
-    for (arguments, expected) in [(&[][..], "subprocess"), (&["--embed"][..], "in-process")] {
-        let author = Author::new();
-        let dev = author.begin_with("Cargo.toml", arguments);
-        let status = author.host("home", &["status", "Counter", "--json"]).ok();
-        assert_eq!(status.json()["mode"], expected, "{arguments:?}");
-        end(dev);
-    }
-}
-
-#[test]
 fn a_workspace_is_asked_for_its_plugin_before_anything_is_built() {
     let author = Author::new();
     let workspace = |members: &str| {
@@ -576,30 +477,29 @@ fn a_workspace_is_asked_for_its_plugin_before_anything_is_built() {
     end(author.begin_with("", &[]));
 }
 
-/// The program `script` gives `dev` a terminal of its own.
-#[test]
-fn keys_at_a_terminal_build_clear_and_end() {
-    let author = Author::new();
+/// Runs `dev` at a terminal of its own, which the program `script` makes. The keys come from the given reader.
+fn at_terminal(author: &Author, keyboard: std::io::PipeReader) -> Running {
     let line = author.command("Cargo.toml");
     let words = std::iter::once(line.get_program()).chain(line.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
-    let mut script = std::process::Command::new("script");
     let variables = line
         .get_envs()
         .filter_map(|(name, value)| Some((name, value?)));
+    let mut script = std::process::Command::new("script");
     script
-        .args([
-            "--quiet",
-            "--flush",
-            "--return",
-            "--command",
-            &words.join(" "),
-            "/dev/null",
-        ])
+        .args(["--quiet", "--flush", "--return", "--command"])
+        .args([&words.join(" "), "/dev/null"])
         .envs(variables)
-        .env("DAE_HOME", author.directory.join("home"));
+        .env("DAE_HOME", author.directory.join("home"))
+        .stdin(keyboard);
+    Running::start(&mut script)
+}
+
+#[test]
+fn keys_at_a_terminal_build_clear_and_end() {
+    let author = Author::new();
     let (read, mut keyboard) = std::io::pipe().expect("a pipe");
-    let mut dev = Running::start(script.stdin(read));
+    let mut dev = at_terminal(&author, read);
     let _ = dev.line_with("keys: ", LIMIT);
     keyboard.write_all(b"r").expect("`script` reads");
     author.until_builds(2);

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use super::Session;
@@ -339,34 +339,32 @@ impl Successor {
             return;
         }
         for file in &built.files {
-            let began = Instant::now();
-            let request = match self.args.request_of_save(file) {
-                Ok(request) => request,
-                Err(error) => {
-                    say(&format!("{error:#}; what runs, runs on"));
-                    continue;
-                }
-            };
-            let installed = self.dae.install_with(request);
-            match self.runtime.block_on(installed) {
-                Ok(_) if self.absent.remove(file) => {
-                    if let Err(error) = announce(&self.session, &self.dae, file) {
-                        say(&format!("{error:#}"));
-                    }
-                }
-                Ok(_) if self.session.out.quiet => {}
-                Ok(installed) => {
-                    let steps = Steps {
-                        by: built.by,
-                        build: built.took,
-                        take_over: began.elapsed(),
-                        total: cause.saved.elapsed(),
-                    };
-                    say(&report::line(&installed, &steps));
-                }
-                Err(fault) => say(&format!("{fault}; what runs, runs on")),
+            if let Err(error) = self.install(cause, &built, file) {
+                say(&format!("{error:#}"));
             }
         }
+    }
+
+    /// Has a file that was built take over, and says how it went.
+    fn install(&mut self, cause: &Cause, built: &Built, file: &Path) -> Result<()> {
+        let began = Instant::now();
+        let request = self.args.request_of_save(file);
+        let request = request.map_err(|error| anyhow!("{error:#}; what runs, runs on"))?;
+        let installed = self.runtime.block_on(self.dae.install_with(request));
+        let installed = installed.map_err(|fault| anyhow!("{fault}; what runs, runs on"))?;
+        if self.absent.remove(file) {
+            return announce(&self.session, &self.dae, file);
+        }
+        if !self.session.out.quiet {
+            let steps = Steps {
+                by: built.by,
+                build: built.took,
+                take_over: began.elapsed(),
+                total: cause.saved.elapsed(),
+            };
+            say(&report::line(&installed, &steps));
+        }
+        Ok(())
     }
 }
 

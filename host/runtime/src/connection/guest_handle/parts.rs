@@ -34,13 +34,13 @@ pub(super) struct GuestParts {
 }
 
 /// The bytes of a line that waits for room, until it is dropped.
-struct WaitingLine<'g> {
+struct WaitingPart<'g> {
     guest: &'g GuestHandle,
     parts: &'g GuestParts,
     bytes: usize,
 }
 
-impl Drop for WaitingLine<'_> {
+impl Drop for WaitingPart<'_> {
     fn drop(&mut self) {
         self.parts.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
         self.guest.all.change(self.bytes, 0);
@@ -179,10 +179,10 @@ impl GuestHandle {
         }
     }
 
-    fn hold_waiting<'g>(&'g self, parts: &'g GuestParts, bytes: usize) -> WaitingLine<'g> {
+    fn hold_waiting<'g>(&'g self, parts: &'g GuestParts, bytes: usize) -> WaitingPart<'g> {
         parts.waiting.fetch_add(bytes, Ordering::Relaxed);
         self.all.change(0, bytes);
-        WaitingLine {
+        WaitingPart {
             guest: self,
             parts,
             bytes,
@@ -190,7 +190,7 @@ impl GuestHandle {
     }
 
     /// Returns whether much is queued for all guests, and more than an even share of it waits with this line.
-    fn waits_too_much(&self, line: &WaitingLine<'_>) -> bool {
+    fn waits_too_much(&self, line: &WaitingPart<'_>) -> bool {
         let waiting = line.parts.waiting.load(Ordering::Relaxed);
         let share = PUSHED_BYTES_MAX / self.all.guests.load(Ordering::Relaxed).max(1);
         self.all.bytes.load(Ordering::Relaxed) > PUSHED_BYTES_MAX && waiting > line.bytes.max(share)
@@ -346,7 +346,7 @@ mod tests {
         let (_ticket, wait) = waiting_of(&modest);
         let mut wait = Box::pin(wait);
         assert_eq!((&mut wait).now_or_never(), None, "its first one waits");
-        // What has waited is given back.
+        // Their bytes count no more.
         drop(waits);
         let left = modest.all.bytes.load(Ordering::Relaxed);
         assert!(left <= 4 * ITEM_BYTES, "{left}");

@@ -183,7 +183,7 @@ impl<'a> Parts<'a> {
 
     /// Adds the parts of a schema.
     fn add(&mut self, schema: SchemaAt<'a>, references: usize) {
-        // What can't be read stays so. A loop with several branches has an exponential number of parts.
+        // Open parts stay open. A loop with several branches has an exponential number of parts.
         self.is_open |= !self.budget.take(1);
         if self.is_open {
             return;
