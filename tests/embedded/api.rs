@@ -228,7 +228,7 @@ pub(super) fn rollback_events(runtime: &Runtime) {
             let DaeEventKind::RolledBack { cause } = &event.kind else {
                 unreachable!("it was looked for");
             };
-            assert!(cause.contains("run was told to panic"), "{cause}");
+            assert!(cause.contains("run was asked to panic"), "{cause}");
             let quarantined =
                 |kind: &DaeEventKind| matches!(kind, DaeEventKind::Quarantined { .. });
             let event = expect(&mut events, quarantined).await;
@@ -236,7 +236,7 @@ pub(super) fn rollback_events(runtime: &Runtime) {
                 unreachable!("it was looked for");
             };
             assert_eq!(hash.len(), 64, "{hash}");
-            assert!(reason.contains("run was told to panic"), "{reason}");
+            assert!(reason.contains("run was asked to panic"), "{reason}");
             assert_eq!(dae.call::<u64>("A", "version", ()).await.ok(), Some(1));
             dae.shutdown(GRACE).await;
         });

@@ -96,7 +96,7 @@ mod tally {
         /// Panics.
         #[command]
         fn panic(&self) {
-            panic!("told to panic");
+            panic!("asked to panic");
         }
     }
 }
@@ -245,7 +245,7 @@ fn is_logged_for_it_alone(home: &Path) {
     let logs = Home::at(home).logs_dir();
     let tail = || tail_files(&logs, Some("Tally"), 1000).expect("the log");
     let is_told = |text: &str| tail().iter().any(|one| one.message.contains(text));
-    until(LIMIT, "its panic is logged", || is_told("told to panic"));
+    until(LIMIT, "its panic is logged", || is_told("asked to panic"));
     assert!(!is_told("of the program"), "{:?}", tail());
 }
 

@@ -272,10 +272,10 @@ fn a_start_that_fails_or_panics_says_so() {
     let mut witness = Witness::new();
     let file = witness.ecosystem.plugin("lifecycle");
     let failed = witness.refuses("Bad", &file, &["--config", r#"{"start": "fail"}"#]);
-    assert!(failed.says(&["start was told to fail"]), "{failed:?}");
+    assert!(failed.says(&["start was asked to fail"]), "{failed:?}");
     let panicked = witness.refuses("Bad", &file, &["--config", r#"{"start": "panic"}"#]);
     assert!(
-        panicked.says(&["panic"]) && panicked.says(&["start was told to panic"]),
+        panicked.says(&["panic"]) && panicked.says(&["start was asked to panic"]),
         "{panicked:?}"
     );
 }

@@ -123,7 +123,7 @@ fn works(guest: &mut Guest) {
     for (command, arguments) in [("panic", json!([])), ("panic_later", json!([5]))] {
         let fault = guest.ask_in_vain(command, &arguments);
         assert_eq!(fault.code, "crashed", "{fault:?}");
-        assert!(fault.message.contains("told to panic"), "{fault:?}");
+        assert!(fault.message.contains("asked to panic"), "{fault:?}");
     }
     guest.expect_alive();
 }

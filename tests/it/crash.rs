@@ -294,7 +294,7 @@ fn of_two_hosts_started_at_once_exactly_one_runs() {
         let list = ecosystem.cli(&["list", "--json"]).ok().json();
         assert_eq!(list[0]["pid"], winner.id(), "round {round}");
         process::signal(winner.id(), Signal::TERM);
-        let end = ends_within(winner, LIMIT).expect("the winner ends when told to");
+        let end = ends_within(winner, LIMIT).expect("the winner ends on the signal");
         assert_eq!(end.code(), Some(0), "round {round}");
     }
 }

@@ -193,7 +193,7 @@ fn a_daemon_that_no_longer_starts_does_not_keep_the_others_down() {
     ecosystem.until_state("Sample", "ready");
     let failed = ecosystem.until_state("Fragile", "failed");
     let reason = failed["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("start was told to fail"), "{failed}");
+    assert!(reason.contains("start was asked to fail"), "{failed}");
     let _ = ecosystem.cli(&["call", "Fragile", "greeting"]).code(3);
 }
 

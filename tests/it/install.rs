@@ -287,7 +287,7 @@ fn a_replacement_that_does_not_start_leaves_the_old_one() {
         let output = ecosystem
             .cli(&["install", "D", file, "--replace", "--config", config])
             .code(1);
-        assert!(output.says(&["told to", "config"]), "{config}: {output:?}");
+        assert!(output.says(&["asked to", "config"]), "{config}: {output:?}");
         ecosystem.until_state("D", "ready");
         assert_eq!(
             Guest::connect(port).ask("echo", &json!(["old"])),

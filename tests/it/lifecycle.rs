@@ -156,8 +156,8 @@ fn a_panicking_command_is_answered_and_logged_with_its_place() {
     let ecosystem = Ecosystem::start();
     let mut guest = ecosystem.install("Vectors", "vectors", &[]);
     for (command, arguments, text) in [
-        ("panic", json!([]), "told to panic"),
-        ("panic_later", json!([20]), "told to panic later"),
+        ("panic", json!([]), "asked to panic"),
+        ("panic_later", json!([20]), "asked to panic later"),
     ] {
         let fault = guest.ask_in_vain(command, &arguments);
         assert_eq!(
@@ -212,8 +212,8 @@ fn events_reach_the_guest_that_asked_and_no_other() {
 #[test]
 fn a_panic_in_stop_or_drop_ends_the_daemon_and_not_the_host() {
     for (config, text) in [
-        (r#"{"stop": "panic"}"#, "stop was told to panic"),
-        (r#"{"drop": "panic"}"#, "drop was told to panic"),
+        (r#"{"stop": "panic"}"#, "stop was asked to panic"),
+        (r#"{"drop": "panic"}"#, "drop was asked to panic"),
     ] {
         let mut ecosystem = Ecosystem::start();
         let _guest = fated(&ecosystem, config);
@@ -235,8 +235,8 @@ fn a_panic_in_stop_or_drop_ends_the_daemon_and_not_the_host() {
 #[test]
 fn a_run_that_fails_or_panics_is_logged_and_harms_nobody_else() {
     for (config, text) in [
-        (r#"{"run": "fail"}"#, "run was told to fail"),
-        (r#"{"run": "panic"}"#, "run was told to panic"),
+        (r#"{"run": "fail"}"#, "run was asked to fail"),
+        (r#"{"run": "panic"}"#, "run was asked to panic"),
     ] {
         let mut ecosystem = Ecosystem::start();
         let mut witness = ecosystem.install("Sample", "sample", &[]);

@@ -99,7 +99,7 @@ fn a_save_that_fails_says_that_the_command_ran() {
         for (total, (command, arguments)) in (1..).zip(KEPT) {
             let fault = guest.ask_in_vain(command, &arguments_of(arguments));
             assert_eq!(fault.code, "failed", "{command}: {fault:?}");
-            assert!(fault.message.contains("told to fail"), "{fault:?}");
+            assert!(fault.message.contains("asked to fail"), "{fault:?}");
             let is_told = fault.message.contains("the command ran");
             assert_eq!(is_told, command != "add_and_save", "{fault:?}");
             assert_eq!(guest.ask("total", &json!([])), total, "{command} ran");

@@ -288,7 +288,7 @@ mod tests {
     fn results_of_many_threads_are_in_order_and_a_panic_costs_one_of_them() {
         let results = side_by_side(100, 4, |number| {
             if number == 7 {
-                resume_unwind(Box::new("told to panic"));
+                resume_unwind(Box::new("asked to panic"));
             }
             number
         });

@@ -103,7 +103,7 @@ pub fn fault_point(name: &str) {
         if let Some(directory) = &*DIRECTORY
             && std::fs::remove_file(directory.join(name)).is_ok()
         {
-            panic!("told to panic in {name}");
+            panic!("asked to panic in {name}");
         }
     }
     #[cfg(not(debug_assertions))]

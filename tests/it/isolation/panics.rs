@@ -68,7 +68,7 @@ fn a_panic_on_a_thread_of_its_own_is_logged_and_nothing_else() {
         // error.
         until(LIMIT, "the panic is told", || {
             let logs = scene.ecosystem.cli(&["logs", "-n", "1000"]).ok().stdout;
-            (logs + &scene.ecosystem.stderr()).contains("told to panic on a thread")
+            (logs + &scene.ecosystem.stderr()).contains("asked to panic on a thread")
         });
         assert_eq!(scene.other.ask("echo", &json!([1])), 1);
         scene.expect_same_instance();
@@ -83,7 +83,7 @@ fn a_start_that_panics_is_no_install() {
         let output = scene.install("Second", mode, &json!({"panics": "start"}));
         assert_ne!(output.status, 0, "{mode:?}");
         assert!(
-            output.stderr.contains("start was told to panic"),
+            output.stderr.contains("start was asked to panic"),
             "{output:?}"
         );
         assert!(!scene.ecosystem.names().contains(&"Second".to_owned()));
@@ -102,7 +102,7 @@ fn a_start_that_panics_from_some_day_on() {
     std::fs::write(&flag, "").expect("a file of our own");
     process::signal(scene.pid(), Signal::KILL);
     let status = scene.ecosystem.until_state(NAME, "crash-loop");
-    let text = "start was told to panic";
+    let text = "start was asked to panic";
     assert!(status["reason"].to_string().contains(text), "{status}");
     for guest in [&mut scene.guest, &mut scene.other] {
         let fault = guest.ask_in_vain("echo", &json!([1]));
@@ -127,7 +127,7 @@ fn a_run_that_panics_each_time_is_a_crash_loop() {
         let _ = scene.install("Second", mode, &json!({"panics": "run"}));
         let status = scene.ecosystem.until_state("Second", "crash-loop");
         let reason = status["reason"].as_str().unwrap_or_default();
-        assert!(reason.contains("run was told to panic"), "{status}");
+        assert!(reason.contains("run was asked to panic"), "{status}");
         let fault = scene
             .ecosystem
             .guest("Second")
@@ -146,7 +146,7 @@ fn a_stop_or_drop_that_panics_is_logged_and_the_daemon_is_stopped() {
             let scene = Scene::set(mode, &json!({}));
             let _ = scene.install(NAME, mode, &json!({"panics": step})).ok();
             scene.expect_stops();
-            let text = format!("{step} was told to panic");
+            let text = format!("{step} was asked to panic");
             scene.ecosystem.until_logged(NAME, &text);
             let _ = scene.ecosystem.cli(&["start", NAME]).ok();
             let mut guest = Guest::connect(scene.port);

@@ -210,7 +210,7 @@ fn closing_its_standard_streams() {
     assert_eq!(scene.ecosystem.guest(NAME).ask("echo", &json!([1])), 1);
     // Log records don't use the standard streams.
     scene.guest.ask_in_vain("panic", &json!([]));
-    scene.ecosystem.until_logged(NAME, "told to panic");
+    scene.ecosystem.until_logged(NAME, "asked to panic");
     scene.expect_same_instance();
     prober.expect_unharmed("close_stdio");
     scene.ecosystem.stop();

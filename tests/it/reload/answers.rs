@@ -127,7 +127,7 @@ fn the_answer_is_one_line_and_the_exit_code_follows_it() {
         let output = output.code(1);
         assert!(
             output.stderr.contains("refused Recipe: ")
-                && output.stderr.contains("start was told to fail")
+                && output.stderr.contains("start was asked to fail")
                 && output.stderr.contains("; generation 4 runs on"),
             "{output:#?}"
         );

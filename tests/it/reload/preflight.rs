@@ -60,7 +60,7 @@ fn an_author_may_have_the_start_tried_with_a_copy_of_the_state() {
         );
         let output = trying.replace(&json!({"fails_to_stop": true}), &json!({}));
         let output = output.code(1);
-        assert!(output.says(&["stop was told to fail"]), "{output:#?}");
+        assert!(output.says(&["stop was asked to fail"]), "{output:#?}");
         assert_eq!(version(&mut trying.guest), 1);
         std::fs::remove_file(&trying.diary).expect("the second one's");
         let _ = trying.replace(&json!({}), &json!({})).ok();

@@ -17,7 +17,7 @@ fn schema_of_a_figure(kitchen: &Kitchen) -> Value {
 fn code_that_makes_no_schemas_runs_without_and_the_log_has_the_reason() {
     for flags in MODES {
         for (fate, reason) in [
-            ("panic", "its schema was told to panic"),
+            ("panic", "its schema was asked to panic"),
             (
                 "fail",
                 "and a host takes 1048576; shorten the doc comments of its types",

@@ -161,7 +161,7 @@ fn a_daemon_that_must_be_alone_is_and_comes_back_if_its_successor_does_not_start
         }
         let failing = json!({"version": 2, "start": "fail"});
         let output = kitchen.replace(&failing, &["--fresh"]).code(1);
-        assert!(output.says(&["start was told to fail"]), "{output:#?}");
+        assert!(output.says(&["start was asked to fail"]), "{output:#?}");
         assert_eq!((version(&mut guest), count(&mut guest)), (1000, json!(5)));
         assert_eq!(kitchen.ecosystem.status(NAME)["state"], "ready");
     }

@@ -24,7 +24,7 @@ fn code_that_does_not_last_is_rolled_back_and_quarantined() {
                 .is_some_and(|all| all.len() == 1)
         });
         let reason = status["quarantined"].to_string();
-        assert!(reason.contains("run was told to panic"), "{reason}");
+        assert!(reason.contains("run was asked to panic"), "{reason}");
         until_version(&mut guest, 1);
         assert_eq!(guest.ask("count", &json!([])), 5);
         let output = kitchen.replace(&mortal, &[]).code(1);

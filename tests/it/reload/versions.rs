@@ -29,7 +29,7 @@ fn refuse_twice(kitchen: &Kitchen) {
         (&json!(1), &json!("newer: refused"))
     );
     let reason = status["last_refusal"]["reason"].to_string();
-    assert!(reason.contains("start was told to fail"), "{status:#}");
+    assert!(reason.contains("start was asked to fail"), "{status:#}");
     let shown = kitchen.ecosystem.cli(&["status", NAME]).ok().stdout;
     assert!(shown.contains("last refusal"), "{shown}");
     assert!(row(kitchen).contains("newer:_refused"), "{}", row(kitchen));
@@ -279,7 +279,7 @@ fn a_move_that_leaves_its_daemon_down_is_a_failure_with_the_reason() {
     for change in ["embed", "restart", "start"] {
         let failed = ecosystem.cli(&[change, NAME]).code(1);
         assert!(
-            failed.says(&["start was told to panic"]),
+            failed.says(&["start was asked to panic"]),
             "{change}: {failed:#?}"
         );
     }
@@ -288,7 +288,7 @@ fn a_move_that_leaves_its_daemon_down_is_a_failure_with_the_reason() {
     assert!(
         status["reason"]
             .to_string()
-            .contains("start was told to panic"),
+            .contains("start was asked to panic"),
         "the newest: {status:#}"
     );
     fs::remove_file(&flag).expect("our own");

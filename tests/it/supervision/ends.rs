@@ -22,16 +22,16 @@ fn a_run_that_fails_again_and_again_is_a_crash_loop_until_somebody_sees_to_it() 
         assert_eq!(status["generation"], 4, "{status}");
         assert_eq!(text(&status, "recent"), "3 of 3 in 30 s");
         assert!(
-            text(&status["last_end"], "cause").contains("run was told to fail"),
+            text(&status["last_end"], "cause").contains("run was asked to fail"),
             "{status}"
         );
         assert_eq!(status["last_end"]["generation"], 4, "{status}");
         let reason = text(&status, "reason");
         assert!(
-            reason.contains("run was told to fail") && reason.contains("until it is restarted"),
+            reason.contains("run was asked to fail") && reason.contains("until it is restarted"),
             "{reason}"
         );
-        every_guest_is_told_why(&ecosystem, &mut guest, "run was told to fail");
+        every_guest_is_told_why(&ecosystem, &mut guest, "run was asked to fail");
         // A person's restart gives the daemon all its tries again. The command fails if the daemon is down again by
         // then.
         let restarted = ecosystem.cli(&["restart", "Probe"]);

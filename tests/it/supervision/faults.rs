@@ -49,7 +49,7 @@ impl Faulty {
     fn until_told(&self, point: &str, (daemon, text): (&str, &str)) {
         let file = self.points.join(point);
         until(LIMIT, "it comes to the fault", || !file.exists());
-        let told = format!("told to panic in {point}");
+        let told = format!("asked to panic in {point}");
         until(LIMIT, "it is logged", || {
             let all = self.ecosystem.logged(daemon);
             all.iter()

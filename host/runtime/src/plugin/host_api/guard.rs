@@ -151,35 +151,35 @@ mod tests {
         type Output = Completion;
 
         fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Completion> {
-            assert!(!self.when_polled, "told to panic in a poll");
+            assert!(!self.when_polled, "asked to panic in a poll");
             Poll::Pending
         }
     }
 
     impl Drop for Late {
         fn drop(&mut self) {
-            panic!("told to panic in a drop");
+            panic!("asked to panic in a drop");
         }
     }
 
     impl HostApi for Panicking {
         fn log(&self, _: Record) {
-            panic!("told to panic in `log`");
+            panic!("asked to panic in `log`");
         }
         fn emit(&self, _: u64, _: &[u8]) -> bool {
-            panic!("told to panic in `emit`");
+            panic!("asked to panic in `emit`");
         }
         fn is_open(&self, _: u64) -> bool {
-            panic!("told to panic in `is_open`");
+            panic!("asked to panic in `is_open`");
         }
         fn instruct(&self, bytes: RequestBytes<'_>, _: Instruction<'_>) -> Completion {
-            panic!("told to panic in {}", bytes.operation);
+            panic!("asked to panic in {}", bytes.operation);
         }
         fn ask_later(&self, _: RequestBytes<'_>, request: DeferredRequest<'_>) -> HostAnswer {
             let when_polled = match request {
                 DeferredRequest::List => true,
                 DeferredRequest::Find(_) => false,
-                other => panic!("told to panic in {other:?}"),
+                other => panic!("asked to panic in {other:?}"),
             };
             HostAnswer::Later(Box::pin(Late { when_polled }))
         }
@@ -229,7 +229,7 @@ mod tests {
             let mut dropped = std::pin::pin!(host.ask_later("find", Vec::new()));
             assert!(futures_util::poll!(&mut dropped).is_pending());
         }
-        let spawned = host.spawn(async { panic!("told to panic in a task") }.into_ffi());
+        let spawned = host.spawn(async { panic!("asked to panic in a task") }.into_ffi());
         assert_eq!(spawned, status::NOTHING);
         host.sleep(1).await;
         registration.cancel_spawned().await;
