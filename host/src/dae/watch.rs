@@ -356,7 +356,7 @@ impl FileWatch {
                 };
                 match taken {
                     Some(name) => self.known.note_waiting(seen, name),
-                    None => self.known.note(seen),
+                    None => self.known.note_refused(seen),
                 }
                 false
             }

@@ -76,6 +76,8 @@ impl WriteAccess {
 #[derive(Debug, Default)]
 pub struct TriedFiles {
     done: HashMap<PathBuf, Stamp>,
+    /// The files of `done` that were refused. Any change of one is a new try.
+    refused: HashSet<PathBuf>,
     /// The files whose daemon name is taken, with that name.
     waiting: HashMap<PathBuf, String>,
     tries: HashMap<PathBuf, u32>,
@@ -91,11 +93,19 @@ pub enum Action {
 }
 
 impl TriedFiles {
-    /// Records that the file was handled, with or without success. It is left alone until it changes.
+    /// Records that the file was handled. It is left alone until it changes.
     pub fn note(&mut self, seen: CandidateFile) {
         self.tries.remove(&seen.path);
         self.waiting.remove(&seen.path);
+        self.refused.remove(&seen.path);
         self.done.insert(seen.path, seen.stamp);
+    }
+
+    /// Records that the file was refused. It is left alone until it changes.
+    pub fn note_refused(&mut self, seen: CandidateFile) {
+        let path = seen.path.clone();
+        self.note(seen);
+        self.refused.insert(path);
     }
 
     /// Records that the file was handled. It is left alone until it changes or no other daemon has that name.
@@ -120,12 +130,14 @@ impl TriedFiles {
     }
 
     /// Returns whether that file was handled before and then written again. Its length, its modification time or its
-    /// inode shows that. A new mode, owner or hard link is no writing, although it changes the stamp as well.
+    /// inode shows that. A new mode, owner or hard link is no writing, although it changes the stamp as well. But it may
+    /// be what a refused file needs, so that counts.
     #[must_use]
     pub fn is_rewritten(&self, seen: &CandidateFile) -> bool {
         let written = |stamp: &Stamp| (stamp.bytes, stamp.modified, stamp.inode);
         let before = self.done.get(&seen.path);
         before.is_some_and(|before| written(before) != written(&seen.stamp))
+            || self.refused.contains(&seen.path)
     }
 
     /// Counts another attempt to read an incomplete file. Returns true once the maximum is reached.
@@ -143,6 +155,7 @@ impl TriedFiles {
         let there: HashSet<&OsStr> = there.chain(of_daemons).collect();
         let is_there = |path: &PathBuf| there.contains(path.as_os_str());
         self.done.retain(|path, _| is_there(path));
+        self.refused.retain(is_there);
         self.tries.retain(|path, _| is_there(path));
         self.waiting.retain(|path, _| is_there(path));
     }
@@ -327,6 +340,24 @@ mod tests {
         stamps.push(now());
         assert!(stamps.windows(2).all(|two| two[0] != two[1]), "{stamps:#?}");
         assert_eq!(now(), now());
+    }
+
+    #[test]
+    fn a_new_mode_is_no_writing_unless_the_file_was_refused() {
+        let mut known = TriedFiles::default();
+        let of_mode = |mode: u32| {
+            let mut seen = seen("a.so", 1);
+            seen.stamp.changed = (mode.into(), 0);
+            seen
+        };
+        assert!(!known.is_rewritten(&of_mode(1)), "it was never handled");
+        known.note(of_mode(1));
+        assert!(!known.is_rewritten(&of_mode(2)));
+        assert!(known.is_rewritten(&seen("a.so", 2)));
+        known.note_refused(of_mode(1));
+        assert!(known.is_rewritten(&of_mode(2)));
+        known.note(of_mode(2));
+        assert!(!known.is_rewritten(&of_mode(3)));
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl GuestHandle {
         if self.all.bytes.load(Ordering::Relaxed) + line <= PUSHED_BYTES_MAX {
             return EVENT_QUEUE_BYTES_MAX;
         }
-        let share = PUSHED_BYTES_MAX / self.all.guests.load(Ordering::Relaxed).max(1);
+        let share = self.all.share();
         match self.unread.load(Ordering::Relaxed) {
             0 => share.max(line).min(EVENT_QUEUE_BYTES_MAX),
             unread => share.saturating_sub(unread),
@@ -204,6 +204,11 @@ struct QueuedBytes {
 }
 
 impl QueuedBytes {
+    /// Returns a guest's even share of what may be queued for all (bytes).
+    fn share(&self) -> usize {
+        PUSHED_BYTES_MAX / self.guests.load(Ordering::Relaxed).max(1)
+    }
+
     fn change(&self, before: usize, after: usize) {
         match after >= before {
             true => self.bytes.fetch_add(after - before, Ordering::Relaxed),

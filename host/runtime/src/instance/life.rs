@@ -225,13 +225,10 @@ fn run_end(ended: Completion) -> RunEnd {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::instance::{AnswerFuture, BuiltIn};
     use crate::plugin::identity::Identity;
     use dae_store::manifest::Manifest;
-    use dae_store::report::Mode;
 
     const GRACE: Duration = Duration::from_secs(5);
 
@@ -246,18 +243,8 @@ mod tests {
     }
 
     fn instance() -> Arc<Instance> {
-        let identity = Identity {
-            name: "A".to_owned(),
-            plugin: "A".to_owned(),
-            version: String::new(),
-            mode: Mode::InProcess,
-            pid: 0,
-            port: 0,
-            generation: 1,
-            attempt: 1,
-            since: Instant::now(),
-        };
-        let instance = Instance::built_in(identity, Manifest::default(), Arc::new(Silent));
+        let instance =
+            Instance::built_in(Identity::of_test(), Manifest::default(), Arc::new(Silent));
         Arc::new(instance)
     }
 

@@ -52,3 +52,21 @@ impl Identity {
         durations::in_ms(self.since.elapsed())
     }
 }
+
+#[cfg(test)]
+impl Identity {
+    /// Returns the identity of a first instance in this process, for unit tests.
+    pub(crate) fn of_test() -> Self {
+        Identity {
+            name: "A".to_owned(),
+            plugin: "A".to_owned(),
+            version: "1".to_owned(),
+            mode: Mode::InProcess,
+            pid: 1,
+            port: 1,
+            generation: 1,
+            attempt: 1,
+            since: Instant::now(),
+        }
+    }
+}

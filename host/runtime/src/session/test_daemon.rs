@@ -12,7 +12,6 @@ use crate::session::gate::{Gate, LeaseReturn};
 use dae_store::config::{Config, Limits};
 use dae_store::lock::lock;
 use dae_store::manifest::{Command, Manifest};
-use dae_store::report::Mode;
 
 /// The daemon.
 #[derive(Debug)]
@@ -51,18 +50,11 @@ pub(crate) fn gate_of(daemon: TestDaemon, manifest: Manifest) -> (Arc<Gate>, Lea
 
 /// Returns an instance of a daemon.
 pub(crate) fn instance(daemon: TestDaemon, manifest: Manifest) -> Arc<Instance> {
-    let identity = Identity {
-        name: "A".to_owned(),
-        plugin: "A".to_owned(),
-        version: String::new(),
-        mode: Mode::InProcess,
-        pid: 0,
-        port: 0,
-        generation: 1,
-        attempt: 1,
-        since: std::time::Instant::now(),
-    };
-    Arc::new(Instance::built_in(identity, manifest, Arc::new(daemon)))
+    Arc::new(Instance::built_in(
+        Identity::of_test(),
+        manifest,
+        Arc::new(daemon),
+    ))
 }
 
 /// Returns the manifest of an asynchronous command without arguments.

@@ -192,8 +192,8 @@ impl GuestHandle {
     /// Returns whether much is queued for all guests, and more than an even share of it waits with this line.
     fn waits_too_much(&self, line: &WaitingPart<'_>) -> bool {
         let waiting = line.parts.waiting.load(Ordering::Relaxed);
-        let share = PUSHED_BYTES_MAX / self.all.guests.load(Ordering::Relaxed).max(1);
-        self.all.bytes.load(Ordering::Relaxed) > PUSHED_BYTES_MAX && waiting > line.bytes.max(share)
+        self.all.bytes.load(Ordering::Relaxed) > PUSHED_BYTES_MAX
+            && waiting > line.bytes.max(self.all.share())
     }
 
     /// Wakes what waits for room in the queue.

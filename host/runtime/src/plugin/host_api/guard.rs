@@ -125,7 +125,7 @@ impl<F> Drop for GuardedWork<F> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use async_ffi::FutureExt as _;
     use dae_plugin_api::abi::HostV1;
@@ -136,7 +136,6 @@ mod tests {
     use crate::plugin::host_request::{DeferredRequest, Instruction, RequestBytes};
     use crate::plugin::identity::Identity;
     use dae_store::log::Record;
-    use dae_store::report::Mode;
 
     /// A host that panics at everything.
     #[derive(Debug)]
@@ -187,17 +186,7 @@ mod tests {
 
     fn registration() -> HostRegistration {
         let hosted = HostedInstance {
-            identity: Arc::new(Identity {
-                name: "A".to_owned(),
-                plugin: "A".to_owned(),
-                version: "1".to_owned(),
-                mode: Mode::InProcess,
-                pid: 1,
-                port: 1,
-                generation: 1,
-                attempt: 0,
-                since: Instant::now(),
-            }),
+            identity: Arc::new(Identity::of_test()),
             config: "{}".to_owned(),
             outlet: Arc::new(Panicking),
         };
