@@ -44,3 +44,38 @@ impl Steps {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn taken_by(value: &Value) -> usize {
+        let steps = Steps::default();
+        let was_left = steps.take_value(value);
+        assert_eq!(was_left, steps.0.get() > 0, "{value}");
+        STEPS_MAX - steps.0.get()
+    }
+
+    #[test]
+    fn a_value_takes_steps_by_its_size() {
+        assert_eq!(taken_by(&json!(true)), 1);
+        assert_eq!(taken_by(&json!([1, 2, [3]])), 5);
+        assert_eq!(taken_by(&json!({"a": 1})), 3);
+        assert_eq!(taken_by(&json!("x".repeat(STEP_BYTES))), 2);
+        for large in [
+            json!(vec![1; STEPS_MAX]),
+            json!("x".repeat(STEPS_MAX * STEP_BYTES)),
+        ] {
+            assert_eq!(taken_by(&large), STEPS_MAX);
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_after_too_much() {
+        let steps = Steps::default();
+        assert!(!steps.take(STEPS_MAX + 1));
+        assert!(!steps.take(1));
+    }
+}
