@@ -39,12 +39,9 @@ pub fn kill_group(leader: u32) {
 /// Returns the child processes of a process, including those that have ended but were not waited for.
 #[must_use]
 pub fn children(process: u32) -> Vec<u32> {
-    let is_child = |child: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        // The name, in parentheses, may contain anything. State and parent follow the last parenthesis.
-        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-        after.split_whitespace().nth(1) == Some(process.to_string().as_str())
-    };
+    let parent = process.to_string();
+    let is_child =
+        |child: &u32| fields(*child).is_some_and(|fields| fields.get(1) == Some(&parent));
     all().into_iter().filter(is_child).collect()
 }
 
@@ -269,13 +266,23 @@ pub fn set_bound(process: u32, resource: Resource, max: u64) {
 /// waited for. `None` if there is no such process.
 #[must_use]
 pub fn state(process: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in parentheses, may contain anything.
-    stat.rsplit(") ").next()?.chars().next()
+    fields(process)?.first()?.chars().next()
 }
 
-/// Returns whether a process has ended, according to [`state`].
+/// Returns whether a process has ended with all its threads. [`state`] is that of the first thread, which can be a
+/// zombie while others still hold the process's sockets.
 #[must_use]
 pub fn is_gone(process: u32) -> bool {
-    matches!(state(process), None | Some('Z' | 'X'))
+    let Some(fields) = fields(process) else {
+        return true;
+    };
+    let threads = fields.get(17).and_then(|count| count.parse::<u32>().ok());
+    matches!(&*fields[0], "Z" | "X") && threads.is_none_or(|count| count <= 1)
+}
+
+/// Returns the fields of `/proc/PID/stat` from the state on. The name before it, in parentheses, may contain anything.
+fn fields(process: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let fields = stat.rsplit(") ").next()?.split_whitespace();
+    Some(fields.map(str::to_owned).collect())
 }

@@ -170,12 +170,15 @@ impl ProcessRow {
     }
 
     /// Reads a line in the format of proc(5). The name, in brackets, may contain anything. After the last bracket come
-    /// state, parent, group and session, and 16 fields later the time of the start.
+    /// state, parent, group and session, then as the 18th field the number of threads and as the 20th the time of the
+    /// start. The state is that of the first thread, which can be a zombie while others still run and hold the
+    /// process's sockets.
     fn read(process: i32, stat: &str) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         Some(ProcessRow {
             process,
-            has_ended: matches!(*fields.first()?, "Z" | "X"),
+            has_ended: matches!(*fields.first()?, "Z" | "X")
+                && matches!(*fields.get(17)?, "0" | "1"),
             group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             started: fields.get(19)?.parse().ok()?,
@@ -277,5 +280,15 @@ mod tests {
         let row = ProcessRow::read(7, stat).unwrap();
         assert_eq!((row.group, row.session, row.started), (5, 6, 4711));
         assert!(!row.has_ended);
+    }
+
+    #[test]
+    fn a_process_runs_until_its_last_thread_has_ended() {
+        let ended = |threads: u32| {
+            let stat = format!("7 (a) Z 1 5 6 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0");
+            ProcessRow::read(7, &stat).unwrap().has_ended
+        };
+        assert!(ended(1));
+        assert!(!ended(2));
     }
 }
