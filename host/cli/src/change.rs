@@ -9,7 +9,6 @@
 
 use std::borrow::Cow;
 use std::io::Read as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +26,7 @@ use super::exit::{self, Fault};
 use super::interrupted;
 use super::offline;
 use super::words;
+use dae_runtime::os::control_client::ControlClient;
 use dae_store::home::{HomeBusy, HomeLock};
 use dae_store::json5_text;
 use dae_store::registry;
@@ -103,7 +103,7 @@ pub(super) struct Names {
 /// The side that carries out a change.
 enum Worker {
     /// The running host.
-    Host(Client<UnixStream>),
+    Host(Client<ControlClient>),
     /// This process: no other can change anything while it holds this lock.
     Ours(HomeLock),
 }

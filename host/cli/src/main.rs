@@ -18,7 +18,6 @@ mod exit;
 mod guest;
 mod history;
 mod incoming;
-mod init;
 mod interrupted;
 mod logs;
 mod new;
@@ -39,6 +38,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use dae_runtime::os::{first_process, terminal};
 use dae_runtime::process::signals;
 use dae_store::home::Home;
 use exit::Fault;
@@ -182,9 +182,10 @@ fn main() -> ExitCode {
 /// Reads the command line, runs its command and returns the exit code.
 fn command_line() -> ExitCode {
     signals::start_clean_holding_back();
+    terminal::allow_escapes();
     let Line { global, command } = Line::parse();
-    if matches!(command, Command::Run(_) | Command::Dev(_)) && init::is_first() {
-        return init::run().unwrap_or_else(|error| exit::end(Err(error)));
+    if matches!(command, Command::Run(_) | Command::Dev(_)) && first_process::is_first() {
+        return first_process::run().unwrap_or_else(|error| exit::end(Err(error)));
     }
     if !matches!(command, Command::Run(_) | Command::New(_)) {
         // A host lets the signals through once it handles them, and `new` once its crate is whole.

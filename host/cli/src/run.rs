@@ -14,7 +14,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::runtime;
 use tracing_subscriber::filter::Targets;
@@ -24,6 +23,7 @@ use super::Session;
 use super::show;
 use dae_host::Dae;
 use dae_host::dae::{Builder, StopNews};
+use dae_runtime::os::service_manager;
 use dae_runtime::plugin::library;
 use dae_runtime::process::signals::{EndSignals, Handlers};
 use dae_runtime::session::thread_start;
@@ -86,8 +86,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
         // Daemons run even if this line can't be written.
         let _ = announce(session, dae);
         dae.ready().await;
-        // Does nothing without a service manager. If sending fails, the service manager's own timeout shows it.
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        service_manager::is_ready();
         Ok(())
     })
 }
@@ -189,7 +188,7 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
 }
 
 async fn end(dae: Dae, mut endings: EndSignals, on_abort: Box<dyn FnOnce() + Send>) {
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    service_manager::is_stopping();
     tokio::spawn(tasks::logged("the second signal", async move {
         endings.second().await;
         on_abort();
@@ -201,9 +200,7 @@ async fn end(dae: Dae, mut endings: EndSignals, on_abort: Box<dyn FnOnce() + Sen
 /// Extends the service manager's timeout while the shutdown makes progress.
 fn tell_service_manager(news: &StopNews) {
     let within = news.within + THREADS_END_MAX + LOG_SHOWN_MAX;
-    let within_us = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
-    let extend = NotifyState::ExtendTimeoutUsec(within_us);
-    let _ = sd_notify::notify(&[extend, NotifyState::Status(&news.status)]);
+    service_manager::needs_time(within, &news.status);
 }
 
 /// Waits for a signal that ends the host in order, or for `shutdown` on the control socket.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
+use dae_runtime::os::file_stamp::REPORTS_CLOSING;
 use dae_store::blocking;
 use dae_store::printable;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
@@ -260,7 +261,7 @@ fn tell(events: &Sender<Event>, event: &notify::Result<notify::Event>) {
     let is_end_of_a_save = match event {
         Ok(event) => match event.kind {
             EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
-            EventKind::Modify(ModifyKind::Data(_)) => !cfg!(target_os = "linux"),
+            EventKind::Modify(ModifyKind::Data(_)) => !REPORTS_CLOSING,
             _ => true,
         },
         // Events may have been lost.

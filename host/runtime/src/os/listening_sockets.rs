@@ -1,51 +1,56 @@
-//! The listening TCP sockets of this machine, and the processes that hold them, as the kernel reports them.
+//! The listening TCP sockets of this machine, and the processes that hold them, as the system reports them.
 //!
-//! A scan that finds nothing new must cost next to nothing, so there are two queries. Each scan asks the kernel
+//! A scan that finds nothing new must cost next to nothing, so there are two queries. Each scan asks the system
 //! which sockets listen; the answer has the address, the user and an id of each socket. Finding the processes that
-//! hold a socket takes a walk through the file descriptors of all processes of this user. This is done only for new
-//! ids.
+//! hold a socket takes a walk through the file descriptors of all processes of this user, on Linux. This is done only
+//! for new ids. Other systems name the process together with the socket.
 //!
-//! Each kind of system has a file of its own with the same functions. None of them makes a connection.
+//! The twins have the same functions. None of them makes a connection.
 
 use std::net::SocketAddr;
 
-#[cfg(not(target_os = "linux"))]
-mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(target_os = "linux")]
-mod proc;
-#[cfg(target_os = "linux")]
-mod sock_diag;
+#[cfg(any(windows, test))]
+#[cfg_attr(not(windows), allow(dead_code, reason = "a part of it is tested"))]
+mod owner_table;
+#[cfg(all(unix, not(target_os = "linux")))]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
-#[cfg(not(target_os = "linux"))]
-pub(super) use elsewhere::{holders, is_process_of, listening, start_of};
 #[cfg(target_os = "linux")]
-pub(super) use linux::{holders, is_process_of, listening, start_of};
+pub use linux::{holders, is_process_of, listening, start_of};
+#[cfg(all(unix, not(target_os = "linux")))]
+pub use unix::{holders, is_process_of, listening, start_of};
+#[cfg(windows)]
+pub use windows::{holders, is_process_of, listening, start_of};
 
 /// A listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ListeningSocket {
-    pub(super) address: SocketAddr,
-    /// The user who made it.
-    pub(super) uid: u32,
+pub struct ListeningSocket {
+    /// The address at which it listens.
+    pub address: SocketAddr,
+    /// True if the user of this process made it.
+    pub is_own: bool,
     /// An id that is unique among the present sockets, and mostly differs from later ones too.
-    pub(super) id: u64,
+    pub id: u64,
 }
 
 /// A process. The id alone is not enough, because another process may get it later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Process {
+pub struct Process {
     /// The start time, in a unit and from an origin that the system defines; 0 if unknown. First, so that processes
     /// sort by age.
-    pub(super) start: u64,
-    pub(super) pid: u32,
+    pub start: u64,
+    /// The process id.
+    pub pid: u32,
 }
 
 // The implementation for other systems is compiled here too, to check it against this one.
 #[cfg(all(test, target_os = "linux"))]
 #[allow(dead_code, reason = "a part of it is tested")]
-mod elsewhere;
+mod unix;
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
@@ -63,12 +68,11 @@ mod tests {
             .collect();
         assert!(ours.len() >= 2, "IPv4 is everywhere");
         let seen = listening().unwrap();
-        let uid = rustix::process::geteuid().as_raw();
         for one in &ours {
             let address = one.local_addr().unwrap();
             let socket = seen.iter().find(|socket| socket.address == address);
             let socket = socket.unwrap_or_else(|| panic!("{address} is not in {seen:?}"));
-            assert_eq!(socket.uid, uid, "{address}");
+            assert!(socket.is_own, "{address}");
             let holders = holders(&HashSet::from([socket.id]));
             let pids: Vec<u32> = holders[&socket.id].iter().map(|one| one.pid).collect();
             assert_eq!(pids, [std::process::id()], "{address}");
@@ -85,16 +89,13 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let of =
             |sockets: Vec<ListeningSocket>| sockets.into_iter().find(|one| one.address == address);
-        let by_diag = of(sock_diag::listening().unwrap());
-        let by_files = of(proc::listening().unwrap());
+        let by_diag = of(linux::by_diag().unwrap());
+        let by_files = of(linux::by_files().unwrap());
         assert!(by_diag.is_some());
         assert_eq!(by_diag, by_files);
-        let by_library = of(elsewhere::of_all().unwrap()).unwrap();
-        assert!(elsewhere::is_process_of(
-            std::process::id(),
-            &[by_library.id]
-        ));
-        assert!(!elsewhere::is_process_of(1, &[by_library.id]));
+        let by_library = of(unix::of_all().unwrap()).unwrap();
+        assert!(unix::is_process_of(std::process::id(), &[by_library.id]));
+        assert!(!unix::is_process_of(1, &[by_library.id]));
     }
 
     #[test]

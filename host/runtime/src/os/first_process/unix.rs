@@ -1,9 +1,4 @@
-//! The first process of a container: it reaps orphans and runs the host as its child.
-//!
-//! A process that loses its parent becomes a child of the first process, and stays in the kernel's table until that
-//! reaps it. A host can't reap every child: it would take the exit codes away from daemons that have started processes
-//! of their own. So as process 1 this program only starts itself again as the host. It forwards every signal, reaps
-//! every process that ends, and exits as the host did.
+//! Process 1, by wait(2).
 
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -13,7 +8,7 @@ use anyhow::{Context as _, Result};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use dae_runtime::process::signals;
+use crate::process::signals;
 
 /// The process ID of the first process of a system or a container.
 const FIRST: u32 = 1;
@@ -22,12 +17,16 @@ const FIRST: u32 = 1;
 const CODE_OF_SIGNAL: i32 = 128;
 
 /// Returns whether this is the first process.
-pub(super) fn is_first() -> bool {
+#[must_use]
+pub fn is_first() -> bool {
     std::process::id() == FIRST
 }
 
 /// Runs this program again with the same arguments, and reaps processes until that one has ended.
-pub(super) fn run() -> Result<ExitCode> {
+///
+/// # Errors
+/// The system's error: the host can't be started or waited for.
+pub fn run() -> Result<ExitCode> {
     // Register before the host starts: the kernel drops signals for which the first process has no handler.
     let mut forwarded = signals::forwarded().context("cannot listen for signals")?;
     let mut arguments = std::env::args_os();

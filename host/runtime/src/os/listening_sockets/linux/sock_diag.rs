@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
-use super::ListeningSocket;
+use super::Listed;
 
 /// The size of the receive buffer, in bytes. The kernel sends up to this much at once when it is asked for
 /// everything.
@@ -46,7 +46,7 @@ enum Progress {
 ///
 /// # Errors
 /// Fails if this process may not use netlink, or the answer can't be read.
-pub(super) fn listening() -> io::Result<Vec<ListeningSocket>> {
+pub(super) fn listening() -> io::Result<Vec<Listed>> {
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -78,7 +78,7 @@ fn request(family: AddressFamily) -> Vec<u8> {
 }
 
 /// Receives the complete answer to one request.
-fn receive(socket: &OwnedFd, sockets: &mut Vec<ListeningSocket>) -> io::Result<()> {
+fn receive(socket: &OwnedFd, sockets: &mut Vec<Listed>) -> io::Result<()> {
     let mut buffer = vec![0; RECEIVE_BYTES];
     loop {
         let (_, length) = rustix::net::recv(socket, &mut buffer[..], RecvFlags::TRUNC)?;
@@ -91,7 +91,7 @@ fn receive(socket: &OwnedFd, sockets: &mut Vec<ListeningSocket>) -> io::Result<(
 }
 
 /// Reads the messages of one datagram.
-fn read(datagram: &[u8], sockets: &mut Vec<ListeningSocket>) -> io::Result<Progress> {
+fn read(datagram: &[u8], sockets: &mut Vec<Listed>) -> io::Result<Progress> {
     let mut rest = datagram;
     if rest.is_empty() {
         return Err(unreadable());
@@ -120,7 +120,7 @@ fn read(datagram: &[u8], sockets: &mut Vec<ListeningSocket>) -> io::Result<Progr
 }
 
 /// Reads an `inet_diag_msg`.
-fn socket(body: &[u8]) -> io::Result<ListeningSocket> {
+fn socket(body: &[u8]) -> io::Result<Listed> {
     if body.len() < SOCKET_BYTES {
         return Err(unreadable());
     }
@@ -130,7 +130,7 @@ fn socket(body: &[u8]) -> io::Result<ListeningSocket> {
         _ => return Err(unreadable()),
     };
     let port = u16::from_be_bytes(array(body, 4)?);
-    Ok(ListeningSocket {
+    Ok(Listed {
         address: SocketAddr::new(ip, port),
         uid: u32::from_ne_bytes(array(body, 64)?),
         id: u32::from_ne_bytes(array(body, 68)?).into(),
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(read(&two, &mut sockets).unwrap(), Progress::More);
         let end = message(DONE, &[0; 4]);
         assert_eq!(read(&end, &mut sockets).unwrap(), Progress::Complete);
-        let expected = ListeningSocket {
+        let expected = Listed {
             address: "127.0.0.1:8080".parse().unwrap(),
             uid: 1000,
             id: 4711,

@@ -8,13 +8,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 
-use super::ListeningSocket;
+use super::Listed;
 
 /// The state `TCP_LISTEN`, as the files of `/proc/net` write it.
 const LISTEN: &str = "0A";
 
 /// Returns the listening sockets in `/proc/net/tcp` and `/proc/net/tcp6`.
-pub(super) fn listening() -> io::Result<Vec<ListeningSocket>> {
+pub(super) fn listening() -> io::Result<Vec<Listed>> {
     let mut lines = fs::read_to_string("/proc/net/tcp")?;
     // Absent on systems without IPv6.
     lines.push_str(&fs::read_to_string("/proc/net/tcp6").unwrap_or_default());
@@ -23,7 +23,7 @@ pub(super) fn listening() -> io::Result<Vec<ListeningSocket>> {
 
 /// Reads one line, if it is of a listening socket: number, local address, remote address, state, queues, timer,
 /// retransmissions, user, timeout, inode, and more.
-fn listener(line: &str) -> Option<ListeningSocket> {
+fn listener(line: &str) -> Option<Listed> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (address, _remote, state) = (fields.next()?, fields.next()?, fields.next()?);
     if state != LISTEN {
@@ -32,7 +32,7 @@ fn listener(line: &str) -> Option<ListeningSocket> {
     let uid = fields.nth(3)?.parse().ok()?;
     let id = fields.nth(1)?.parse().ok()?;
     let address = address_of(address)?;
-    Some(ListeningSocket { address, uid, id })
+    Some(Listed { address, uid, id })
 }
 
 /// Reads an address such as `0100007F:1F90`: words of four bytes as numbers of this machine, and the port as a number.
@@ -124,7 +124,7 @@ mod tests {
             return;
         }
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 100 0 0 10 0";
-        let expected = ListeningSocket {
+        let expected = Listed {
             address: "127.0.0.1:8080".parse().unwrap(),
             uid: 1000,
             id: 4711,

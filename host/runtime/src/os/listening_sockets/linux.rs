@@ -5,21 +5,55 @@
 //! available, as in a service with restricted address families. Only `/proc/PID/fd` shows which process holds a
 //! socket.
 
+mod proc;
+mod sock_diag;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 
-use super::{ListeningSocket, Process, proc, sock_diag};
+use super::{ListeningSocket, Process};
+
+/// A listening socket as the kernel lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Listed {
+    address: SocketAddr,
+    /// The user who made it.
+    uid: u32,
+    /// The number of its inode.
+    id: u64,
+}
 
 /// Returns all listening sockets.
 ///
 /// # Errors
 /// Fails if neither netlink nor the files are available.
-pub(in super::super) fn listening() -> io::Result<Vec<ListeningSocket>> {
-    sock_diag::listening().or_else(|_| proc::listening())
+pub fn listening() -> io::Result<Vec<ListeningSocket>> {
+    by_diag().or_else(|_| by_files())
+}
+
+/// Returns all listening sockets, from netlink.
+pub(super) fn by_diag() -> io::Result<Vec<ListeningSocket>> {
+    sock_diag::listening().map(with_owner)
+}
+
+/// Returns all listening sockets, from the files.
+pub(super) fn by_files() -> io::Result<Vec<ListeningSocket>> {
+    proc::listening().map(with_owner)
+}
+
+fn with_owner(listed: Vec<Listed>) -> Vec<ListeningSocket> {
+    let own = rustix::process::geteuid().as_raw();
+    let socket = |one: Listed| ListeningSocket {
+        address: one.address,
+        is_own: one.uid == own,
+        id: one.id,
+    };
+    listed.into_iter().map(socket).collect()
 }
 
 /// Returns the processes that hold these sockets, the oldest first. Sockets without a visible holder are absent.
-pub(in super::super) fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>> {
+pub fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>> {
     let mut holders: HashMap<u64, Vec<Process>> = HashMap::new();
     for pid in proc::processes_of(rustix::process::geteuid().as_raw()) {
         let mut held = proc::sockets_of(pid);
@@ -40,7 +74,7 @@ pub(in super::super) fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>
 
 /// Returns whether the process with that id holds one of these sockets, or was started by one that does: a host's
 /// worker answers on a socket of its host.
-pub(in super::super) fn is_process_of(pid: u32, ids: &[u64]) -> bool {
+pub fn is_process_of(pid: u32, ids: &[u64]) -> bool {
     let holds = |pid: u32| {
         let held = proc::sockets_of(pid);
         ids.iter().any(|id| held.contains(id))
@@ -49,6 +83,6 @@ pub(in super::super) fn is_process_of(pid: u32, ids: &[u64]) -> bool {
 }
 
 /// Returns the start time of the process with that id, or `None` if there is none.
-pub(in super::super) fn start_of(pid: u32) -> Option<u64> {
+pub fn start_of(pid: u32) -> Option<u64> {
     Some(proc::origin_of(pid)?.start)
 }

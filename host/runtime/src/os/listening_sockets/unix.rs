@@ -1,4 +1,4 @@
-//! The listening sockets of systems other than Linux, from the crate `listeners`.
+//! The listening sockets of Unix systems other than Linux, from the crate `listeners`.
 //!
 //! The crate doesn't say which user owns a process. These systems show a user only its own processes, which is
 //! enough. They show root all processes, so root can't look for daemons. Sockets have no id there: the process and
@@ -15,7 +15,7 @@ use super::{ListeningSocket, Process};
 ///
 /// # Errors
 /// Fails if the system reports an error, or if this is root.
-pub(in super::super) fn listening() -> io::Result<Vec<ListeningSocket>> {
+pub fn listening() -> io::Result<Vec<ListeningSocket>> {
     if rustix::process::geteuid().is_root() {
         return Err(io::Error::other(
             "on this system root can't tell whose a socket is; run the host as another user",
@@ -30,18 +30,17 @@ pub(super) fn of_all() -> io::Result<Vec<ListeningSocket>> {
     let listen = all
         .into_iter()
         .filter(|one| (one.protocol, one.state) == (Protocol::TCP, SocketState::Listen));
-    let uid = rustix::process::geteuid().as_raw();
     Ok(listen
         .map(|one| ListeningSocket {
             address: one.socket,
-            uid,
+            is_own: true,
             id: u64::from(one.process.pid) << 16 | u64::from(one.socket.port()),
         })
         .collect())
 }
 
 /// Returns the processes that hold these sockets.
-pub(in super::super) fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>> {
+pub fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>> {
     let process = |id: u64| Process {
         start: 0,
         pid: pid_of(id),
@@ -50,13 +49,13 @@ pub(in super::super) fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>
 }
 
 /// Returns whether the process with that id holds one of these sockets.
-pub(in super::super) fn is_process_of(pid: u32, ids: &[u64]) -> bool {
+pub fn is_process_of(pid: u32, ids: &[u64]) -> bool {
     ids.iter().any(|id| pid_of(*id) == pid)
 }
 
 /// Returns 0 for every process: the start time is unknown here. The end of a process shows in its sockets, which
 /// end with it.
-pub(in super::super) fn start_of(_pid: u32) -> Option<u64> {
+pub fn start_of(_pid: u32) -> Option<u64> {
     Some(0)
 }
 
