@@ -8,6 +8,7 @@
 //! Several names are handled one after another. A failure is reported and doesn't stop the others.
 
 use std::borrow::Cow;
+use std::env::consts::DLL_SUFFIX;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -52,7 +53,7 @@ pub(super) struct InstallArgs {
     /// The daemon's name: 1 to 64 of A-Z a-z 0-9 _ . - [default: the plugin's own name]
     #[arg(value_name = "NAME")]
     name_or_file: PathBuf,
-    /// The compiled plugin (.so); the host runs a private copy of it
+    #[arg(help = format!("The compiled plugin ({DLL_SUFFIX}); the host runs a private copy of it"))]
     file: Option<PathBuf>,
     /// The port to listen on [default: the system chooses one, and the daemon keeps it]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]

@@ -38,6 +38,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use dae_runtime::os::wording::HOME_DEFAULT;
 use dae_runtime::os::{first_process, terminal};
 use dae_runtime::process::signals;
 use dae_store::home::Home;
@@ -60,9 +61,8 @@ const EVERYWHERE: &str = "Options of every command";
 /// The options of every command.
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The home directory [default: $DAE_HOME, or else the XDG base directories; `dev` has its own]
     // Read by hand: clap would show the variable's value in each usage text.
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DIR", help = home_help())]
     home: Option<PathBuf>,
     /// Print JSON: one document, or one per line for an endless stream
     #[arg(long, global = true, help_heading = EVERYWHERE)]
@@ -73,6 +73,10 @@ struct Global {
     /// Log more of the host's own events (`run`, `dev`), twice for all of them; show types (`options`)
     #[arg(long, short, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     verbose: u8,
+}
+
+fn home_help() -> String {
+    format!("The home directory [default: {HOME_DEFAULT}; `dev` has its own]")
 }
 
 #[derive(Debug, Subcommand)]

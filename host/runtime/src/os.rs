@@ -15,6 +15,7 @@
 //! - [`successor`]: a program that takes this one's place
 //! - [`terminal`]: keys and escape sequences
 //! - [`trust`]: the check that nobody else can change a file
+//! - [`wording`]: words that a person knows from this system
 
 pub mod control_client;
 pub mod file_stamp;
@@ -27,3 +28,4 @@ pub mod service_manager;
 pub mod successor;
 pub mod terminal;
 pub mod trust;
+pub mod wording;

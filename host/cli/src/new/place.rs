@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::dev;
 use dae_runtime::os::new_name::rename_to_new;
 use dae_runtime::os::process_group::lead_group;
+use dae_runtime::os::wording;
 
 /// The start of the temporary directory's name.
 const TEMPORARY_PREFIX: &str = ".dae-host-new-";
@@ -74,12 +75,8 @@ fn failed(error: &io::Error, path: &Path) -> anyhow::Error {
     let advice = match error.kind() {
         Kind::StorageFull => "the disk is full: free some space and try again",
         Kind::QuotaExceeded => "your disk quota is used up: free some of it and try again",
-        Kind::FileTooLarge => {
-            "this process may write no files of that size: allow it more (`ulimit -f`)"
-        }
-        Kind::PermissionDenied => {
-            "choose a directory in which you may write, or see who owns this one (`ls -ld`)"
-        }
+        Kind::FileTooLarge => wording::FILE_TOO_LARGE,
+        Kind::PermissionDenied => wording::NO_ACCESS,
         Kind::ReadOnlyFilesystem => "that file system is read-only: choose a directory elsewhere",
         Kind::NotFound => "the directory above the new one is not there: make it first",
         Kind::NotADirectory => "a part of that path is a file: choose a directory",
