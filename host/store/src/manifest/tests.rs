@@ -2,6 +2,7 @@
 
 use super::sample::{self, MANIFEST, library};
 use super::*;
+use crate::os::private;
 use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -22,18 +23,9 @@ fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("libsample.so");
     fs::write(&path, bytes).unwrap();
-    set_mode(&path, 0o644);
+    private::make_owners(&fs::File::open(&path).unwrap()).unwrap();
     (dir, path)
 }
-
-#[cfg(unix)]
-fn set_mode(path: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-#[cfg(not(unix))]
-fn set_mode(_path: &Path, _mode: u32) {}
 
 #[test]
 fn a_plugin_tells_what_it_is() {
@@ -190,20 +182,6 @@ fn a_path_to_no_file_is_told_by_its_path() {
     );
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn a_pipe_is_not_waited_for() {
-    let (dir, _path) = file(b"");
-    let pipe = dir.path().join("pipe");
-    let mode = rustix::fs::Mode::from_raw_mode(0o600);
-    let kind = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
-    for path in [&pipe, Path::new("/dev/null")] {
-        let fault = read(path).expect_err("no plugin");
-        assert_fault(&fault, FileFaultKind::NotAFile, "a pipe");
-    }
-}
-
 #[test]
 fn a_command_has_a_name_of_its_own_that_can_be_called() {
     for (name, part) in [
@@ -234,43 +212,4 @@ fn what_begins_like_no_library_is_not_read_any_further() {
     file.as_file().set_len(1 << 40).unwrap();
     let fault = read(file.path()).expect_err("a giant");
     assert_fault(&fault, FileFaultKind::TooLarge, "bytes");
-}
-
-#[cfg(unix)]
-#[test]
-fn a_file_that_others_may_write_is_not_run() {
-    let (_dir, path) = file(&library(MANIFEST.as_bytes()));
-    // Write access for the group depends on the group: see `write_access`.
-    for mode in [0o666, 0o646] {
-        set_mode(&path, mode);
-        let fault = read(&path).expect_err("insecure");
-        assert_fault(&fault, FileFaultKind::Insecure, "chmod go-w");
-        assert_fault(&fault, FileFaultKind::Insecure, &format!("{mode:o}"));
-    }
-    set_mode(&path, 0o755);
-    read(&path).unwrap();
-}
-
-#[cfg(unix)]
-#[test]
-fn a_directory_that_others_may_write_makes_its_files_unsafe() {
-    let (dir, path) = file(&library(MANIFEST.as_bytes()));
-    let elsewhere = tempfile::tempdir().unwrap();
-    let link = elsewhere.path().join("link.so");
-    std::os::unix::fs::symlink(&path, &link).unwrap();
-    set_mode(dir.path(), 0o777);
-    for path in [&path, &link] {
-        let fault = read(path).expect_err("insecure");
-        assert_fault(&fault, FileFaultKind::Insecure, "777");
-    }
-    // Like /tmp: others may add files but can't change ours.
-    set_mode(dir.path(), 0o1777);
-    read(&path).unwrap();
-    read(&link).unwrap();
-    set_mode(elsewhere.path(), 0o777);
-    assert_fault(
-        &read(&link).expect_err("insecure"),
-        FileFaultKind::Insecure,
-        "777",
-    );
 }

@@ -27,11 +27,7 @@ fn fixture() -> Fixture {
 fn write_source(path: &Path, version: &str) {
     let manifest = MANIFEST.replace("1.2.3", version);
     fs::write(path, sample::library(manifest.as_bytes())).unwrap();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    private::make_owners(&File::open(path).unwrap()).unwrap();
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -6,12 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-#[cfg(unix)]
 use std::os::fd::OwnedFd;
-#[cfg(unix)]
 use std::os::unix::ffi::OsStrExt as _;
-
-use super::Home;
 
 /// The size of `sun_path` without its NUL (bytes): unix(7) has 108 bytes on Linux, 104 on macOS and the BSDs.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -21,7 +17,6 @@ const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else {
 pub struct SocketPath {
     path: PathBuf,
     /// The open directory in the path.
-    #[cfg(unix)]
     _directory: Option<OwnedFd>,
 }
 
@@ -39,22 +34,22 @@ impl AsRef<Path> for SocketPath {
     }
 }
 
-#[cfg(unix)]
-impl Home {
-    /// Returns a path to the control socket that is short enough to bind and to connect to.
-    ///
-    /// # Errors
-    /// The real path is too long, and its directory doesn't exist (then nothing listens either: `ErrorKind::NotFound`),
-    /// can't be opened, or this system can't shorten the path.
-    pub fn control_socket_short(&self) -> std::io::Result<SocketPath> {
-        let path = self.control_socket();
-        match path.as_os_str().as_bytes().len() <= SOCKET_PATH_BYTES_MAX {
-            true => Ok(SocketPath {
-                path,
-                _directory: None,
-            }),
-            false => by_descriptor(&path),
-        }
+/// Returns the path of the control socket of a home with these directories.
+pub(crate) fn of_home(_data: &Path, runtime: &Path) -> PathBuf {
+    runtime.join("control.sock")
+}
+
+/// Returns a path to the control socket at `path` that is short enough to bind and to connect to.
+///
+/// # Errors
+/// The path is too long, and its directory doesn't exist, can't be opened, or this system can't shorten the path.
+pub(crate) fn short(path: PathBuf) -> std::io::Result<SocketPath> {
+    match path.as_os_str().as_bytes().len() <= SOCKET_PATH_BYTES_MAX {
+        true => Ok(SocketPath {
+            path,
+            _directory: None,
+        }),
+        false => by_descriptor(&path),
     }
 }
 
@@ -75,7 +70,7 @@ fn by_descriptor(path: &Path) -> std::io::Result<SocketPath> {
     })
 }
 
-#[cfg(all(unix, not(target_os = "linux")))]
+#[cfg(not(target_os = "linux"))]
 fn by_descriptor(path: &Path) -> std::io::Result<SocketPath> {
     Err(std::io::Error::new(
         std::io::ErrorKind::InvalidFilename,
@@ -88,9 +83,10 @@ fn by_descriptor(path: &Path) -> std::io::Result<SocketPath> {
     ))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::Home;
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::{UnixListener, UnixStream};
 

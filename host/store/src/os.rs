@@ -1,0 +1,23 @@
+//! The code that depends on the operating system: one module for each matter, with a twin for each system.
+//!
+//! A module's own file holds its documentation and the part that all systems share. Its twins are `unix.rs` (and
+//! `linux.rs`, where Linux differs from other systems) and `windows.rs`; they have the same functions. No other file of
+//! this crate names a system. `handle` and `security` are the parts that several Windows twins share; they and
+//! `home_lock` alone call Windows directly, so that no other file needs `unsafe`.
+
+pub(crate) mod advice;
+pub(crate) mod control_address;
+pub(crate) mod directories;
+pub(crate) mod disk;
+pub(crate) mod file_id;
+#[cfg(windows)]
+mod handle;
+pub(crate) mod home_lock;
+pub(crate) mod log_file;
+pub(crate) mod plugin_file;
+pub(crate) mod private;
+#[cfg(windows)]
+mod security;
+pub(crate) mod stamp;
+pub(crate) mod threads;
+pub mod write_access;
