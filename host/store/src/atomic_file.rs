@@ -231,7 +231,7 @@ mod tests {
         for (kind, way_out) in [
             (io::ErrorKind::StorageFull, "free some space"),
             (io::ErrorKind::QuotaExceeded, "quota"),
-            (io::ErrorKind::PermissionDenied, "ls -ld"),
+            (io::ErrorKind::PermissionDenied, advice::OWNER),
             (io::ErrorKind::ReadOnlyFilesystem, "another home"),
         ] {
             let fault = DiskFault::new(&kind.into(), "write", path);

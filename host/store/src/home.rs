@@ -283,7 +283,7 @@ mod tests {
         let home = Home::at("some/where");
         assert!(home.data.is_absolute());
         for path in [
-            home.control_socket(),
+            home.lock_file(),
             home.registry_file(),
             home.config_file(),
             home.logs_dir(),
@@ -320,7 +320,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
         fs::write(&file, "").unwrap();
-        let text = Home::at(file.join("h")).create().unwrap_err().to_string();
-        assert!(text.contains("f/h") && text.contains("is a file"), "{text}");
+        let home = Home::at(file.join("h"));
+        let text = home.create().unwrap_err().to_string();
+        let named = home.data.display().to_string();
+        assert!(
+            text.contains(&named) && text.contains("is a file"),
+            "{text}"
+        );
     }
 }

@@ -16,6 +16,8 @@ pub(crate) mod home_lock;
 pub(crate) mod log_file;
 pub(crate) mod plugin_file;
 pub(crate) mod private;
+#[cfg(test)]
+pub(crate) mod sample_library;
 #[cfg(windows)]
 mod security;
 pub(crate) mod stamp;

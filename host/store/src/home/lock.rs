@@ -252,8 +252,10 @@ mod tests {
 
     #[test]
     fn a_home_that_is_not_there_is_no_held_one() {
-        let error = Home::at("/nowhere/at/all").lock().unwrap_err();
+        let home = Home::at("/nowhere/at/all");
+        let error = home.lock().unwrap_err();
         assert!(error.downcast_ref::<HomeBusy>().is_none());
-        assert!(error.to_string().contains("/nowhere/at/all/lock"));
+        let lock_file = home.lock_file().display().to_string();
+        assert!(error.to_string().contains(&lock_file), "{error}");
     }
 }

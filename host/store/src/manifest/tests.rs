@@ -104,7 +104,7 @@ fn a_strange_file_is_called_what_it_is() {
 
 #[test]
 fn a_program_and_an_object_file_are_no_libraries() {
-    for (kind, part) in [(1, "not linked"), (2, "a program"), (4, "core dump")] {
+    for &(kind, part) in sample::OTHER_TYPES {
         let mut bytes = library(MANIFEST.as_bytes());
         bytes[sample::TYPE_AT] = kind;
         assert_fault(&fault_of(&bytes), FileFaultKind::NotALibrary, part);
@@ -114,8 +114,9 @@ fn a_program_and_an_object_file_are_no_libraries() {
 #[test]
 fn another_machine_is_named() {
     let mut bytes = library(MANIFEST.as_bytes());
-    bytes[sample::MACHINE_AT] = 40; // 32-bit ARM, which differs from every machine that runs the tests.
-    assert_fault(&fault_of(&bytes), FileFaultKind::OtherPlatform, "Elf Arm");
+    let (machine, part) = sample::OTHER_MACHINE;
+    bytes[sample::MACHINE_AT] = machine;
+    assert_fault(&fault_of(&bytes), FileFaultKind::OtherPlatform, part);
     let universal = b"\xca\xfe\xba\xbe\0\0\0\x02";
     assert_fault(&fault_of(universal), FileFaultKind::OtherPlatform, "lipo");
 }
@@ -124,8 +125,8 @@ fn another_machine_is_named() {
 fn a_library_without_a_manifest_is_no_daemon() {
     let mut bytes = library(MANIFEST.as_bytes());
     let at = bytes
-        .windows(13)
-        .position(|w| w == b".dae_manifest")
+        .windows(sample::SECTION.len())
+        .position(|w| w == sample::SECTION)
         .unwrap();
     bytes[at + 1] = b'x';
     assert_fault(&fault_of(&bytes), FileFaultKind::NotADaemon, "#[daemon]");

@@ -46,6 +46,10 @@ pub(crate) fn make_owners_directory(dir: &Path) -> io::Result<()> {
         Err(_) if dir.is_dir() => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let parent = dir.parent().ok_or(e)?;
+            // Windows answers this as a path that is not found.
+            if parent.is_file() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
             make_owners_directory(parent)?;
             make_owners_directory(dir)
         }

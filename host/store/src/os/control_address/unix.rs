@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 
+#[cfg(test)]
+mod tests;
+
 /// The size of `sun_path` without its NUL (bytes): unix(7) has 108 bytes on Linux, 104 on macOS and the BSDs.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
@@ -81,52 +84,4 @@ fn by_descriptor(path: &Path) -> std::io::Result<SocketPath> {
             path.as_os_str().len()
         ),
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::home::Home;
-    use std::io::{Read as _, Write as _};
-    use std::os::unix::net::{UnixListener, UnixStream};
-
-    #[test]
-    fn a_short_path_stays_as_it_is() {
-        let home = Home::at("/h");
-        let short = home.control_socket_short().unwrap();
-        assert_eq!(short.path(), home.control_socket());
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_long_path_is_bound_and_connected_to() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::at(dir.path().join("d".repeat(120)).join("e".repeat(120)));
-        home.create().unwrap();
-        assert!(UnixListener::bind(home.control_socket()).is_err());
-        let listener = UnixListener::bind(home.control_socket_short().unwrap()).unwrap();
-        assert!(home.control_socket().exists());
-        let mut guest = UnixStream::connect(home.control_socket_short().unwrap()).unwrap();
-        listener.accept().unwrap().0.write_all(b"dae").unwrap();
-        let mut text = String::new();
-        guest.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "dae");
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_long_path_in_a_home_that_is_not_there_means_that_nobody_listens() {
-        let home = Home::at(format!("/nowhere/{}", "d".repeat(120)));
-        let error = home.control_socket_short().unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
-    }
-
-    /// Checks the limit against the kernel of this system.
-    #[test]
-    fn the_limit_is_the_kernels() {
-        let address =
-            |bytes: usize| std::os::unix::net::SocketAddr::from_pathname("x".repeat(bytes));
-        assert!(address(SOCKET_PATH_BYTES_MAX).is_ok());
-        assert!(address(SOCKET_PATH_BYTES_MAX + 1).is_err());
-    }
 }

@@ -8,6 +8,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+mod tests;
+
 /// The number of hex digits of the hash in a name: 128 bits, so that no two homes share a name.
 const HASH_CHARS: usize = 32;
 
@@ -42,31 +45,4 @@ pub(crate) fn of_home(data: &Path, _runtime: &Path) -> PathBuf {
 /// Returns the name unchanged: all have the same length.
 pub(crate) fn short(path: PathBuf) -> io::Result<SocketPath> {
     Ok(SocketPath { path })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::home::Home;
-
-    #[test]
-    fn a_home_has_one_name_by_all_its_spellings() {
-        let name = |dir: &str| Home::at(dir).control_socket();
-        let usual = name(r"C:\Users\Ada\dae");
-        let text = usual.to_str().unwrap();
-        assert!(text.starts_with(r"\\.\pipe\dae-"), "{text}");
-        assert_eq!(text.len(), r"\\.\pipe\dae-".len() + HASH_CHARS);
-        for same in [
-            r"c:\users\ADA\dae",
-            r"C:\Users\Ada\dae\",
-            "C:/Users/x/../Ada/dae",
-        ] {
-            assert_eq!(name(same), usual, "{same}");
-        }
-        assert_ne!(name(r"C:\Users\Ada\dae2"), usual);
-        let short = Home::at(r"C:\Users\Ada\dae")
-            .control_socket_short()
-            .unwrap();
-        assert_eq!(short.path(), usual);
-    }
 }

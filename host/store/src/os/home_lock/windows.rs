@@ -19,6 +19,9 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_0, OVERLAPPED_0_0};
 
+#[cfg(test)]
+mod tests;
+
 /// The upper half of the offset of the locked byte: no text is as long as that.
 const LOCKED_AT_HIGH: u32 = 0x4000_0000;
 
@@ -81,24 +84,5 @@ fn lock(file: &File, kind: u32) -> io::Result<bool> {
     match error.raw_os_error().map(i32::cast_unsigned) {
         Some(ERROR_LOCK_VIOLATION | ERROR_IO_PENDING) => Ok(false),
         _ => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::home::Home;
-
-    #[test]
-    fn neither_the_file_nor_the_directory_can_be_removed_while_it_is_held() {
-        let above = tempfile::tempdir().unwrap();
-        let home = Home::at(above.path().join("h"));
-        home.create().unwrap();
-        let lock = home.lock().unwrap();
-        std::fs::remove_file(home.lock_file()).unwrap_err();
-        std::fs::rename(&home.data, above.path().join("moved")).unwrap_err();
-        assert!(!lock.renew(&home).unwrap());
-        assert!(home.holder().is_some());
-        drop(lock);
-        std::fs::rename(&home.data, above.path().join("moved")).unwrap();
     }
 }
