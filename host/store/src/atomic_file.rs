@@ -33,10 +33,10 @@ pub struct DiskFault {
 impl DiskFault {
     /// Creates a fault from a system error. `tried` is a verb, such as `write`.
     pub fn new(error: &io::Error, tried: &str, path: &Path) -> Self {
-        let path = path.display();
-        let text = match advice(error) {
-            Some(advice) => format!("cannot {tried} {path}: {error}; {advice}"),
-            None => format!("cannot {tried} {path}: {error}"),
+        let named = path.display();
+        let text = match advice_for(error, path) {
+            Some(advice) => format!("cannot {tried} {named}: {error}; {advice}"),
+            None => format!("cannot {tried} {named}: {error}"),
         };
         DiskFault { text }
     }
@@ -51,9 +51,9 @@ impl std::fmt::Display for DiskFault {
 impl std::error::Error for DiskFault {}
 
 /// Returns a remedy for the user, where the system's error text doesn't suggest one.
-fn advice(error: &io::Error) -> Option<&'static str> {
+fn advice_for(error: &io::Error, path: &Path) -> Option<&'static str> {
     use io::ErrorKind as Kind;
-    if let Some(advice) = advice::of_error(error) {
+    if let Some(advice) = advice::of_error(error, path) {
         return Some(advice);
     }
     Some(match error.kind() {

@@ -36,15 +36,15 @@ pub fn open(path: &Path) -> Result<File, FileFault> {
 
 fn opened(path: &Path) -> Result<File, FileFault> {
     // Checked before opening, because opening some devices has an effect.
-    check_is_file(&fs::metadata(path).map_err(|e| unreadable(&e))?)?;
-    let file = plugin_file::open(path).map_err(|e| unreadable(&e))?;
-    let metadata = file.metadata().map_err(|e| unreadable(&e))?;
+    check_is_file(&fs::metadata(path).map_err(|e| unreadable(path, &e))?)?;
+    let file = plugin_file::open(path).map_err(|e| unreadable(path, &e))?;
+    let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;
     check_is_file(&metadata)?;
     if !plugin_file::is_on_disk(&file) {
         return Err(no_regular_file());
     }
     check_trusted(path, &file, &metadata)?;
-    check_beginning(&file)?;
+    check_beginning(path, &file)?;
     Ok(file)
 }
 
@@ -76,7 +76,7 @@ impl Deref for FileContent {
 /// # Errors
 /// A disk error, or the file has grown meanwhile.
 pub fn read_whole(file: &mut File, path: &Path) -> Result<FileContent, FileFault> {
-    let read = content_of(file).map_err(|e| unreadable(&e).at(path))?;
+    let read = content_of(file).map_err(|e| unreadable(path, &e).at(path))?;
     read.ok_or_else(|| {
         let text = "grew while it was read; try again when whatever writes it is done";
         FileFault::new(FileFaultKind::Changed, text).at(path)
@@ -103,9 +103,13 @@ fn content_of(file: &mut File) -> io::Result<Option<FileContent>> {
     Ok(None)
 }
 
-fn unreadable(error: &io::Error) -> FileFault {
+fn unreadable(path: &Path, error: &io::Error) -> FileFault {
     use io::ErrorKind as Kind;
+    let advice = advice::of_path(error, path);
     let (kind, text) = match error.kind() {
+        Kind::NotFound if let Some(advice) = advice => {
+            (FileFaultKind::Missing, format!("is not there: {advice}"))
+        }
         Kind::NotFound | Kind::NotADirectory => (
             FileFaultKind::Missing,
             "is not there; build it (`cargo build --release`), or look at the path".to_owned(),
@@ -116,7 +120,10 @@ fn unreadable(error: &io::Error) -> FileFault {
         ),
         _ => (
             FileFaultKind::Unreadable,
-            format!("cannot be read: {error}; look at the path and the disk"),
+            format!(
+                "cannot be read: {error}; {}",
+                advice.unwrap_or("look at the path and the disk")
+            ),
         ),
     };
     FileFault::new(kind, text)
@@ -146,20 +153,20 @@ fn no_regular_file() -> FileFault {
 }
 
 /// Rejects a file that doesn't begin like a library, without reading the rest.
-fn check_beginning(file: &File) -> Result<(), FileFault> {
+fn check_beginning(path: &Path, file: &File) -> Result<(), FileFault> {
     let mut beginning = [0; BEGINNING_BYTES];
     let read = plugin_file::read_beginning(file, &mut beginning);
-    check_is_object(&beginning[..read.map_err(|e| unreadable(&e))?])
+    check_is_object(&beginning[..read.map_err(|e| unreadable(path, &e))?])
 }
 
 /// Checks that others can write neither the file nor the directories that contain it.
 fn check_trusted(path: &Path, file: &File, metadata: &Metadata) -> Result<(), FileFault> {
     check_hands(path, AclTarget::Open(file), metadata)?;
     // The file can be replaced in two places: the directory of a symbolic link and the directory of its target.
-    let real = fs::canonicalize(path).map_err(|e| unreadable(&e))?;
-    let named = std::path::absolute(path).map_err(|e| unreadable(&e))?;
+    let real = fs::canonicalize(path).map_err(|e| unreadable(path, &e))?;
+    let named = std::path::absolute(path).map_err(|e| unreadable(path, &e))?;
     for directory in [named.parent(), real.parent()].into_iter().flatten() {
-        let metadata = fs::metadata(directory).map_err(|e| unreadable(&e))?;
+        let metadata = fs::metadata(directory).map_err(|e| unreadable(path, &e))?;
         check_hands(directory, AclTarget::Named(directory), &metadata)?;
     }
     Ok(())
@@ -168,7 +175,7 @@ fn check_trusted(path: &Path, file: &File, metadata: &Metadata) -> Result<(), Fi
 fn check_hands(path: &Path, place: AclTarget<'_>, metadata: &Metadata) -> Result<(), FileFault> {
     let what = path.display();
     let other = write_access::other_owner(metadata, place, true);
-    if let Some(other) = other.map_err(|e| unreadable(&e))? {
+    if let Some(other) = other.map_err(|e| unreadable(path, &e))? {
         let text = format!(
             "is not safe to run: {what} belongs to user {}, and this is user {}; \
              copy it to a directory of your own",

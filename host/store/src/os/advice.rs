@@ -6,6 +6,10 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{FILE_RIGHTS, NO_HOME_DIRECTORY, NO_THREAD, OWNER, is_in_use, of_error};
+pub(crate) use unix::{
+    FILE_RIGHTS, NO_HOME_DIRECTORY, NO_THREAD, OWNER, is_in_use, of_error, of_path,
+};
 #[cfg(windows)]
-pub(crate) use windows::{FILE_RIGHTS, NO_HOME_DIRECTORY, NO_THREAD, OWNER, is_in_use, of_error};
+pub(crate) use windows::{
+    FILE_RIGHTS, NO_HOME_DIRECTORY, NO_THREAD, OWNER, is_in_use, of_error, of_path,
+};

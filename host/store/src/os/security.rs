@@ -84,7 +84,7 @@ pub(super) struct Grant {
     pub(super) rights: u32,
 }
 
-/// Who may do what with a file or directory.
+/// The owner of a file or directory, and the rights of others to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Access {
     pub(super) owner: Option<Sid>,
@@ -162,7 +162,7 @@ fn grants(list: &[u8]) -> Option<Vec<Grant>> {
 /// # Errors
 /// A system error.
 pub(super) fn own_user() -> io::Result<Sid> {
-    let token = Token::of_this_process()?;
+    let token = ProcessToken::of_this_process()?;
     // The struct, and behind it the id that it points to. Of words, so that the struct is aligned.
     let mut found =
         [0_usize; (size_of::<TOKEN_USER>() + SID_BYTES_MAX).div_ceil(size_of::<usize>())];
@@ -194,17 +194,23 @@ pub(super) fn own_user() -> io::Result<Sid> {
 /// # Errors
 /// A system error.
 pub(super) fn close_directory(directory: &Path) -> io::Result<()> {
+    // Full access (FA) for the user, the system (SY) and the administrators (BA). New files and directories inherit it
+    // (OICI), and the list itself inherits nothing (P).
+    let user = own_user()?;
+    set_list(
+        directory,
+        &format!("D:P(A;OICI;FA;;;{user})(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"),
+    )
+}
+
+/// Gives a file or directory the access list with this text, in Windows' own language for them (SDDL).
+pub(super) fn set_list(place: &Path, list: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options
         .access_mode(FILE_READ_ATTRIBUTES | READ_CONTROL | WRITE_DAC)
         .custom_flags(FILE_FLAG_BACKUP_SEMANTICS);
-    let opened = options.open(directory)?;
-    // Full access (FA) for the user, the system (SY) and the administrators (BA). New files and directories inherit it
-    // (OICI), and the list itself inherits nothing (P).
-    let user = own_user()?;
-    let descriptor = Descriptor::parse(&format!(
-        "D:P(A;OICI;FA;;;{user})(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
-    ))?;
+    let opened = options.open(place)?;
+    let descriptor = Descriptor::parse(list)?;
     let list = descriptor.list()?;
     // SAFETY: the handle is open while `opened` lives, and the list lives in the descriptor, which lives until the end
     // of this function.
@@ -276,21 +282,21 @@ impl Drop for Descriptor {
 }
 
 /// An open token of a process.
-struct Token(HANDLE);
+struct ProcessToken(HANDLE);
 
-impl Token {
+impl ProcessToken {
     fn of_this_process() -> io::Result<Self> {
         let mut token = null_mut();
         // SAFETY: the handle of the own process is always valid, and the pointer is to a handle that the call sets.
         let is_open = unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &raw mut token) };
         match is_open {
             0 => Err(io::Error::last_os_error()),
-            _ => Ok(Token(token)),
+            _ => Ok(ProcessToken(token)),
         }
     }
 }
 
-impl Drop for Token {
+impl Drop for ProcessToken {
     fn drop(&mut self) {
         // SAFETY: the handle is ours, and nothing uses it after this.
         unsafe { CloseHandle(self.0) };

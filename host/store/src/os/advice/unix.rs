@@ -1,6 +1,7 @@
 //! The remedies on Unix.
 
 use std::io;
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -18,10 +19,15 @@ pub(crate) const FILE_RIGHTS: &str = "see `ls -ld` of it and of its directories"
 pub(crate) const NO_HOME_DIRECTORY: &str = "cannot tell where your home directory is; set HOME, or name a home, also by the variable DAE_HOME";
 
 /// Returns a remedy for an error that only this system has.
-pub(crate) fn of_error(error: &io::Error) -> Option<&'static str> {
+pub(crate) fn of_error(error: &io::Error, _path: &Path) -> Option<&'static str> {
     (Errno::from_io_error(error) == Some(Errno::MFILE)).then_some(
         "this process may open no more files: allow it more (`ulimit -n`, or LimitNOFILE= of its service)",
     )
+}
+
+/// Returns `None`: no error of a path has another remedy here than its kind says.
+pub(crate) fn of_path(_error: &io::Error, _path: &Path) -> Option<&'static str> {
+    None
 }
 
 /// Returns false: here, a program that has a file open keeps no other from reading, replacing or removing it.

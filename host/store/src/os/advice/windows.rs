@@ -1,6 +1,7 @@
 //! The remedies on Windows.
 
 use std::io;
+use std::path::Path;
 
 use windows_sys::Win32::Foundation as code;
 
@@ -35,9 +36,19 @@ const GONE_DRIVE: [u32; 12] = [
 ];
 
 /// Returns a remedy for an error that only this system has.
-pub(crate) fn of_error(error: &io::Error) -> Option<&'static str> {
+pub(crate) fn of_error(error: &io::Error, path: &Path) -> Option<&'static str> {
+    match number(error)? {
+        code::ERROR_TOO_MANY_OPEN_FILES => {
+            Some("this process may open no more files: let it run fewer daemons")
+        }
+        _ => of_path(error, path),
+    }
+}
+
+/// Returns a remedy for an error of a path: of its drive, of its form, or of another program that uses it.
+pub(crate) fn of_path(error: &io::Error, path: &Path) -> Option<&'static str> {
     let number = number(error)?;
-    if GONE_DRIVE.contains(&number) {
+    if GONE_DRIVE.contains(&number) || is_drive_gone(error, path) {
         return Some(
             "the drive or the share that it lies on is gone or not ready: connect it again",
         );
@@ -48,9 +59,6 @@ pub(crate) fn of_error(error: &io::Error) -> Option<&'static str> {
         );
     }
     match number {
-        code::ERROR_TOO_MANY_OPEN_FILES => {
-            Some("this process may open no more files: let it run fewer daemons")
-        }
         code::ERROR_FILENAME_EXCED_RANGE | code::ERROR_BUFFER_OVERFLOW => Some(
             "that path, or a name in it, is longer than the file system takes: choose a shorter one",
         ),
@@ -59,6 +67,13 @@ pub(crate) fn of_error(error: &io::Error) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// Returns whether a path is not found because its drive isn't there: the error is that of a missing directory.
+fn is_drive_gone(error: &io::Error, path: &Path) -> bool {
+    let drive = path.ancestors().last();
+    let is_gone = |drive: &Path| drive.has_root() && !drive.exists();
+    error.kind() == io::ErrorKind::NotFound && drive.is_some_and(is_gone)
 }
 
 /// Returns whether another program has the file open and doesn't share it.
@@ -92,9 +107,13 @@ mod tests {
             (code::ERROR_TOO_MANY_OPEN_FILES, "open no more files"),
         ] {
             let error = io::Error::from_raw_os_error(number.cast_signed());
-            let text = of_error(&error).expect("a remedy");
+            let text = of_error(&error, Path::new("x")).expect("a remedy");
             assert!(text.contains(part), "{text}");
         }
-        assert_eq!(of_error(&io::ErrorKind::NotFound.into()), None);
+        let missing = io::Error::from_raw_os_error(code::ERROR_PATH_NOT_FOUND.cast_signed());
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(of_error(&missing, &here.join("x")), None);
+        let gone = of_error(&missing, Path::new(r"Q:\x")).expect("a remedy");
+        assert!(gone.contains("connect it again"), "{gone}");
     }
 }

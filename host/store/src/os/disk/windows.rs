@@ -1,23 +1,15 @@
 //! The steps of a durable write on Windows.
 //!
-//! A file that another program has open may refuse to be replaced. Virus scanners and indexers open each new file for a
-//! moment, so a refused rename is tried again for a while. The wait blocks the thread: files are written where that is
-//! allowed.
+//! A file that another program has open may refuse to be replaced. The rename is then tried again for a while.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use tempfile::{Builder, NamedTempFile, TempPath};
 
 use crate::os::advice::is_in_use;
-
-/// The longest time for which a rename is tried. It is that of a scanner with a large file.
-const IN_USE_MAX: Duration = Duration::from_secs(2);
-
-/// The pause between two attempts.
-const RETRY: Duration = Duration::from_millis(20);
+use crate::os::in_use::retried;
 
 /// Creates a temporary file in `directory`. The standard library opens it: a file of the crate has the attribute of a
 /// temporary one, which keeps it in memory, and a path in it may not be long.
@@ -32,26 +24,14 @@ pub(crate) fn temporary_in(directory: &Path, named: &Builder<'_, '_>) -> io::Res
 ///
 /// # Errors
 /// A system error; the temporary file is then removed and `path` is unchanged.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "no event tells when another program lets go of a file"
-)]
 pub(crate) fn replace(mut temporary: TempPath, path: &Path) -> io::Result<()> {
-    let began = Instant::now();
-    loop {
-        // The standard library's rename replaces a file that a reader has open and shares, on the file systems that can.
-        let renamed = fs::rename(&temporary, path);
-        match renamed {
-            Err(error) if may_pass(&error, path) && began.elapsed() < IN_USE_MAX => {
-                std::thread::sleep(RETRY);
-            }
-            Err(error) => return Err(error),
-            Ok(()) => {
-                temporary.disable_cleanup(true);
-                return Ok(());
-            }
-        }
-    }
+    // The standard library's rename replaces a file that a reader has open and shares, on the file systems that can.
+    retried(
+        |error| may_pass(error, path),
+        || fs::rename(&temporary, path),
+    )?;
+    temporary.disable_cleanup(true);
+    Ok(())
 }
 
 /// Returns whether a rename that failed may succeed later. An open file is answered as an access that is denied, and so
@@ -62,7 +42,7 @@ fn may_pass(error: &io::Error, path: &Path) -> bool {
 
 /// Opens a file such that it can be synced: Windows syncs only files that are open for writing.
 pub(crate) fn open_to_sync(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).open(path)
+    retried(is_in_use, || OpenOptions::new().write(true).open(path))
 }
 
 /// Does nothing: Windows can't sync a directory, and NTFS writes its names to a journal.

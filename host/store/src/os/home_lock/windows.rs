@@ -25,7 +25,7 @@ mod tests;
 /// The upper half of the offset of the locked byte: no text is as long as that.
 const LOCKED_AT_HIGH: u32 = 0x4000_0000;
 
-/// What others may do with the open file: not remove it.
+/// The rights that others have to the open file: they can't remove it.
 const SHARED: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE;
 
 /// Opens the lock file without truncating it, since the text may be another process's.

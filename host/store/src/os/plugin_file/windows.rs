@@ -5,11 +5,16 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::os::windows::fs::FileExt as _;
 use std::path::Path;
 
+use crate::os::advice::is_in_use;
 use crate::os::handle;
+use crate::os::in_use::retried;
 
-/// Opens the file for reading.
+#[cfg(test)]
+mod tests;
+
+/// Opens the file for reading, as soon as a program that doesn't share it lets go of it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    File::open(path)
+    retried(is_in_use, || File::open(path))
 }
 
 /// Returns whether an open file is one on a disk, and no pipe or device.
