@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use dae_runtime::process::signals;
+use dae_runtime::os::signals;
 
 /// The process ID of the first process of a system or a container.
 const FIRST: u32 = 1;

@@ -15,7 +15,7 @@ use signal_hook::low_level;
 
 use super::Session;
 use super::client::Client;
-use dae_runtime::process::signals;
+use dae_runtime::os::signals;
 
 /// Connects to the host of the session's home for a change.
 ///

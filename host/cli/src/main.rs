@@ -38,7 +38,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use dae_runtime::process::signals;
+use dae_runtime::os::signals;
 use dae_store::home::Home;
 use exit::Fault;
 use show::Out;
