@@ -39,8 +39,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use dae_runtime::os::wording::HOME_DEFAULT;
-use dae_runtime::os::{first_process, terminal};
-use dae_runtime::process::signals;
+use dae_runtime::os::{first_process, signals, terminal};
 use dae_store::home::Home;
 use exit::Fault;
 use show::Out;

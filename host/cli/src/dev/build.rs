@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use cargo_metadata::{Artifact, Message};
-use dae_runtime::os::process_group::{ProcessGroup, lead_group};
+use dae_runtime::os::process_group::{BuildGroup, lead_group};
 use dae_store::lock::lock;
 
 /// A build that has succeeded.
@@ -58,7 +58,7 @@ pub(super) struct RunningBuild(Arc<Mutex<BuildState>>);
 #[derive(Debug, Default)]
 struct BuildState {
     /// The process group of the build.
-    group: Option<ProcessGroup>,
+    group: Option<BuildGroup>,
     /// True once no further build may begin.
     is_over: bool,
 }
@@ -106,7 +106,7 @@ impl Build {
         let mut state = lock(&running.0);
         ensure!(!state.is_over, "`dev` is ending");
         let build = Build::start_here(command, by, running)?;
-        state.group = ProcessGroup::of(&build.child);
+        state.group = BuildGroup::of(&build.child);
         Ok(build)
     }
 

@@ -7,6 +7,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub use unix::{ProcessGroup, lead_group};
+pub use unix::{BuildGroup, lead_group};
 #[cfg(windows)]
-pub use windows::{ProcessGroup, lead_group};
+pub use windows::{BuildGroup, lead_group};

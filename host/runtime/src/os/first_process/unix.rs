@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use crate::process::signals;
+use crate::os::signals;
 
 /// The process ID of the first process of a system or a container.
 const FIRST: u32 = 1;

@@ -6,7 +6,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
-use crate::process::signals;
+use crate::os::signals;
 
 /// The signals that end a command, as they come.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tokio::signal::windows::{
 use windows_sys::Win32::Foundation::STATUS_CONTROL_C_EXIT;
 use windows_sys::Win32::System::Console::{CTRL_C_EVENT, GenerateConsoleCtrlEvent};
 
-use crate::plugin::library;
+use crate::os::library;
 
 /// The events that end a command, as they come.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Interruption {
 
     /// Ends the process as the event would have done.
     pub fn take_effect(self) {
-        library::exit(STATUS_CONTROL_C_EXIT);
+        library::exit_at_once(STATUS_CONTROL_C_EXIT);
     }
 }
 

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The group of a process that leads one.
 #[derive(Debug)]
-pub struct ProcessGroup(Pid);
+pub struct BuildGroup(Pid);
 
 /// Has a command lead a group of its own once it is started.
 pub fn lead_group(command: &mut Command) {
@@ -14,12 +14,12 @@ pub fn lead_group(command: &mut Command) {
     command.process_group(0);
 }
 
-impl ProcessGroup {
+impl BuildGroup {
     /// Returns the group of a process that was started by a command with [`lead_group`].
     #[must_use]
     pub fn of(leader: &Child) -> Option<Self> {
         let id = i32::try_from(leader.id()).ok();
-        id.and_then(Pid::from_raw).map(ProcessGroup)
+        id.and_then(Pid::from_raw).map(BuildGroup)
     }
 
     /// Ends all its processes with SIGTERM. The leader must not have been waited for: then its id is another's.

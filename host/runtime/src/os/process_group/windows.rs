@@ -17,14 +17,14 @@ const CODE_ENDED: u32 = 1;
 
 /// The job of a process. Dropping it ends nothing.
 #[derive(Debug)]
-pub struct ProcessGroup(OwnedHandle);
+pub struct BuildGroup(OwnedHandle);
 
 /// Has a command lead a group of its own once it is started.
 pub fn lead_group(command: &mut Command) {
     command.creation_flags(CREATE_NEW_PROCESS_GROUP);
 }
 
-impl ProcessGroup {
+impl BuildGroup {
     /// Puts a process that has just been started into a job. What it has started by then stays outside: a few
     /// instructions after its start, that is nothing. Returns `None` if the system makes no job.
     #[must_use]
@@ -39,7 +39,7 @@ impl ProcessGroup {
         // SAFETY: both handles are open.
         let is_in =
             unsafe { AssignProcessToJobObject(job.as_raw_handle(), leader.as_raw_handle()) };
-        (is_in != 0).then_some(ProcessGroup(job))
+        (is_in != 0).then_some(BuildGroup(job))
     }
 
     /// Ends all its processes.
@@ -60,7 +60,7 @@ mod tests {
         command.args(["/c", "cmd /c pause"]).stdin(Stdio::piped());
         lead_group(&mut command);
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
-        ProcessGroup::of(&child).unwrap().end();
+        BuildGroup::of(&child).unwrap().end();
         assert_eq!(child.wait().unwrap().code(), Some(CODE_ENDED.cast_signed()));
     }
 }

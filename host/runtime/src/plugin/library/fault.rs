@@ -8,8 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::Path;
 
-use rustix::fs::StatVfsMountFlags;
-
+use crate::os::mounts::is_noexec;
 use dae_store::manifest::{self, Needs};
 
 /// The reason why a file could not be loaded.
@@ -80,11 +79,6 @@ fn hint(path: &Path, words: &str) -> Option<String> {
     }
     let needs = std::fs::read(path).map(|bytes| manifest::needs(&bytes));
     hint_of_needs(words, &needs.unwrap_or_default())
-}
-
-fn is_noexec(directory: &Path) -> bool {
-    rustix::fs::statvfs(directory)
-        .is_ok_and(|of_mount| of_mount.f_flag.contains(StatVfsMountFlags::NOEXEC))
 }
 
 fn hint_of_needs(words: &str, needs: &Needs) -> Option<String> {

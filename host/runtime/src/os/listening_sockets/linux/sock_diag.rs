@@ -37,7 +37,7 @@ const LISTEN: u32 = 1 << 10;
 
 /// Whether the kernel sends more.
 #[derive(Debug, PartialEq, Eq)]
-enum Progress {
+enum DumpPart {
     More,
     Complete,
 }
@@ -84,14 +84,14 @@ fn receive(socket: &OwnedFd, sockets: &mut Vec<Listed>) -> io::Result<()> {
         let (_, length) = rustix::net::recv(socket, &mut buffer[..], RecvFlags::TRUNC)?;
         // A datagram that did not fit is cut off, and its length says so.
         let datagram = buffer.get(..length).ok_or_else(unreadable)?;
-        if read(datagram, sockets)? == Progress::Complete {
+        if read(datagram, sockets)? == DumpPart::Complete {
             return Ok(());
         }
     }
 }
 
 /// Reads the messages of one datagram.
-fn read(datagram: &[u8], sockets: &mut Vec<Listed>) -> io::Result<Progress> {
+fn read(datagram: &[u8], sockets: &mut Vec<Listed>) -> io::Result<DumpPart> {
     let mut rest = datagram;
     if rest.is_empty() {
         return Err(unreadable());
@@ -106,7 +106,7 @@ fn read(datagram: &[u8], sockets: &mut Vec<Listed>) -> io::Result<Progress> {
             DONE => {
                 return match body.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
                     Some(code) if code < 0 => Err(error(code)),
-                    _ => Ok(Progress::Complete),
+                    _ => Ok(DumpPart::Complete),
                 };
             }
             ERROR => return Err(error(i32::from_ne_bytes(array(body, 0)?))),
@@ -116,7 +116,7 @@ fn read(datagram: &[u8], sockets: &mut Vec<Listed>) -> io::Result<Progress> {
         // Messages are aligned to four bytes; the last one may lack its padding.
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    Ok(Progress::More)
+    Ok(DumpPart::More)
 }
 
 /// Reads an `inet_diag_msg`.
@@ -187,9 +187,9 @@ mod tests {
         let mut sockets = Vec::new();
         let one = message(BY_FAMILY, &listener(AddressFamily::INET));
         let two = [one.clone(), one].concat();
-        assert_eq!(read(&two, &mut sockets).unwrap(), Progress::More);
+        assert_eq!(read(&two, &mut sockets).unwrap(), DumpPart::More);
         let end = message(DONE, &[0; 4]);
-        assert_eq!(read(&end, &mut sockets).unwrap(), Progress::Complete);
+        assert_eq!(read(&end, &mut sockets).unwrap(), DumpPart::Complete);
         let expected = Listed {
             address: "127.0.0.1:8080".parse().unwrap(),
             uid: 1000,

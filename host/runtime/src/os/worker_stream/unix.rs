@@ -1,9 +1,10 @@
-//! Reading from a stream of frames with few system calls, and passing descriptors with frames.
+//! A pair of sockets: reading a stream of frames with few system calls, and passing descriptors with frames.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Stdio;
 
 use rustix::buffer::spare_capacity;
 use rustix::net::{
@@ -13,8 +14,36 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// Waits for data, and appends as much as `room` has space for. Returns 0 at the end. Only one task may read.
-pub async fn read(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> {
+/// Either end, on a runtime.
+pub type WorkerStream = UnixStream;
+pub(super) type HostEnd = std::os::unix::net::UnixStream;
+pub(super) type WorkerEnd = std::os::unix::net::UnixStream;
+
+pub(super) fn pair() -> io::Result<(HostEnd, WorkerEnd)> {
+    HostEnd::pair()
+}
+
+pub(super) fn open_host_end(end: HostEnd) -> io::Result<WorkerStream> {
+    end.set_nonblocking(true)?;
+    UnixStream::from_std(end)
+}
+
+pub(super) fn open_worker_end(end: WorkerEnd) -> io::Result<WorkerStream> {
+    open_host_end(end)
+}
+
+pub(super) fn into_stdin(end: WorkerEnd) -> Stdio {
+    Stdio::from(OwnedFd::from(end))
+}
+
+pub(super) fn take() -> io::Result<WorkerEnd> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+    let nothing = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    Ok(WorkerEnd::from(socket))
+}
+
+pub(super) async fn read(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> {
     loop {
         poll_fn(|context| stream.poll_read_ready(context)).await?;
         match read_now(stream, room) {
@@ -24,11 +53,7 @@ pub async fn read(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> 
     }
 }
 
-/// Appends the data that is there.
-///
-/// # Errors
-/// The system's error; `WouldBlock` if there is none.
-pub(crate) fn read_now(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> {
+pub(super) fn read_now(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> {
     let mut short = None;
     let result = stream.try_io(Interest::READABLE, || {
         let wanted = room.capacity() - room.len();
@@ -47,18 +72,14 @@ pub(crate) fn read_now(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<us
 /// The flags for receiving and sending. An exec passes no descriptor on, and a write to a dead worker raises no signal.
 /// Systems other than Linux have no hand-offs.
 #[cfg(target_os = "linux")]
-pub(crate) const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::CMSG_CLOEXEC, SendFlags::NOSIGNAL);
+const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::CMSG_CLOEXEC, SendFlags::NOSIGNAL);
 #[cfg(not(target_os = "linux"))]
-pub(crate) const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::empty(), SendFlags::empty());
+const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::empty(), SendFlags::empty());
 
 /// The most descriptors that go with a frame.
 const DESCRIPTORS_MAX: usize = 1;
 
-/// Writes a frame with a descriptor, whole or not at all.
-///
-/// # Errors
-/// The system's error; `WouldBlock` if the socket is full.
-pub(crate) fn send_with(
+pub(super) fn send_with(
     stream: &UnixStream,
     frame: &[u8],
     descriptor: BorrowedFd<'_>,
@@ -66,12 +87,8 @@ pub(crate) fn send_with(
     stream.try_io(Interest::WRITABLE, || send_whole(stream, frame, descriptor))
 }
 
-/// Writes a frame with a descriptor to a socket to which nothing was written yet, before the runtime has it.
-///
-/// # Errors
-/// The system's error.
-pub(crate) fn send_first(
-    stream: &std::os::unix::net::UnixStream,
+pub(super) fn send_first(
+    stream: &HostEnd,
     frame: &[u8],
     descriptor: BorrowedFd<'_>,
 ) -> io::Result<()> {
@@ -94,10 +111,7 @@ fn send_whole(stream: impl AsFd, frame: &[u8], descriptor: BorrowedFd<'_>) -> io
     }
 }
 
-/// Reads like [`read`], but through `chunk`, and takes descriptors that come with frames. `descriptors` holds those
-/// that came last. Mostly they belong to the last frame there is; if that frame was read in two pieces, they belong to
-/// the one before. A process at its file descriptor limit gets fewer of them than were sent.
-pub async fn receive(
+pub(super) async fn receive(
     stream: &UnixStream,
     chunk: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,

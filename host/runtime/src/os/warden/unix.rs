@@ -1,4 +1,4 @@
-//! The warden: a thread that ends the worker, with all that its daemon has started, when the host has ended.
+//! A thread that ends the worker, with all that its daemon has started, when the host has ended.
 //!
 //! The kernel could kill the worker itself at that moment, but then nothing would end the rest of its group. So the
 //! kernel is asked to send SIGCONT instead, which resumes a stopped worker, and a thread waits for the host's end
@@ -18,10 +18,6 @@ use rustix::process::{PidfdFlags, pidfd_open, set_parent_process_death_signal};
 #[cfg(target_os = "linux")]
 const STACK_BYTES: usize = 64 << 10;
 
-/// Makes this process end with its host, which must be its parent.
-///
-/// # Errors
-/// The host has ended already, or the system's error.
 pub(super) fn end_with(host: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if wait_for_end_of(host).is_err() {
@@ -50,7 +46,6 @@ fn wait_for_end_of(host: u32) -> io::Result<()> {
     thread.stack_size(STACK_BYTES).spawn(wait).map(drop)
 }
 
-/// Kills this process and, if it leads a process group, the rest of that group.
 pub(super) fn end_group() {
     let own = rustix::process::getpid();
     if rustix::process::getpgrp() == own {
