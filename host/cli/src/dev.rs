@@ -548,9 +548,10 @@ mod tests {
             out: show::Out::new(false, false),
             verbose: 0,
         };
+        let home = session.home.data.display().to_string();
         for (commands, expected) in cases {
             let line = paste(&session, &manifest(commands));
-            let expected = format!(" --home /h call Sample {expected}");
+            let expected = format!(" --home {home} call Sample {expected}");
             assert!(line.ends_with(&expected), "{line}");
         }
     }

@@ -52,7 +52,7 @@ mod tests {
         std::fs::write(dir.path().join("libx.d"), text).unwrap();
         let expected = [
             dir.path().join("src/lib.rs"),
-            PathBuf::from("/other/my crate/a.rs"),
+            dir.path().join("/other/my crate/a.rs"),
             dir.path().join("src/b.rs"),
         ];
         assert_eq!(beside(&output, dir.path()), Some(expected.into()));

@@ -282,8 +282,9 @@ mod tests {
 
     /// A crate whose last build has read `src/lib.rs` alone.
     struct Scene {
-        dir: tempfile::TempDir,
+        // Drops first: some systems remove no directory that is watched.
         sources: Sources,
+        dir: tempfile::TempDir,
     }
 
     impl Scene {
@@ -369,8 +370,8 @@ mod tests {
 
     #[test]
     fn a_file_elsewhere_that_was_saved_in_the_build_that_first_read_it_is_not_lost() {
-        let mut scene = Scene::new();
         let elsewhere = tempfile::tempdir().unwrap();
+        let mut scene = Scene::new();
         let [before, meanwhile] = ["before.rs", "meanwhile.rs"].map(|name| {
             let path = elsewhere.path().join(name);
             fs::write(&path, "one").unwrap();

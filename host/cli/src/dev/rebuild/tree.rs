@@ -186,7 +186,10 @@ mod tests {
         assert_eq!(tree.directories().len(), 2);
         let mut changes = || {
             let changes = tree.changes();
-            let name = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
+            let name = |path: &PathBuf| {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                name.replace(std::path::MAIN_SEPARATOR, "/")
+            };
             changes.iter().map(name).collect::<Vec<_>>()
         };
         assert_eq!(changes(), [""; 0]);
