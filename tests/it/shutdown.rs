@@ -235,3 +235,59 @@ fn a_state_that_the_disk_does_not_take_is_named_at_the_end_and_the_others_are_wr
     let line = logged(&ecosystem, "state was not saved, and");
     assert!(line.contains("First") && !line.contains("Second"), "{line}");
 }
+
+#[test]
+fn the_command_ends_a_host_in_order_and_returns_after_its_end() {
+    let mut ecosystem = Ecosystem::start();
+    let mut guest = ecosystem.install("Counter", "counter", &["--isolate"]);
+    assert_eq!(guest.ask("increment", &json!([7])), 7);
+    let pid = ecosystem.pid();
+    let ended = ecosystem.cli(&["shutdown", "--json"]).ok().json();
+    assert_eq!(ended["pid"], pid);
+    assert_eq!(ended["home"], json!(ecosystem.home()));
+    assert!(ended["ms"].is_u64(), "{ended}");
+    assert_eq!(kept_count(&ecosystem, "Counter"), Some(7));
+    let second = ecosystem.cli(&["shutdown"]).code(7);
+    assert!(second.says(&["no host runs"]), "{second:?}");
+    assert_eq!(ecosystem.end(), 0, "{}", ecosystem.stderr());
+    let line = logged(&ecosystem, "the host ends, as its owner asked");
+    assert!(line.contains("INFO"), "{line}");
+    ecosystem.wake(&[]);
+    let count = ecosystem.guest("Counter").ask("count", &json!([]));
+    assert_eq!(count, 7, "the next host has the home");
+    let said = ecosystem.cli(&["shutdown"]).ok().stdout;
+    let expected = format!("the host with pid {} has ended (", ecosystem.pid());
+    assert!(said.starts_with(&expected), "{said}");
+    assert_eq!(ecosystem.end(), 0, "{}", ecosystem.stderr());
+}
+
+#[test]
+fn the_command_waits_for_a_daemon_that_hangs_and_may_be_repeated() {
+    for flags in PLACES {
+        let mut ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": 2_000}));
+        let file = ecosystem.plugin("lifecycle").to_owned();
+        let file = file.to_str().expect("UTF-8");
+        let hangs = ["install", "Hangs", file, "--config", r#"{"stop":"block"}"#];
+        let _ = ecosystem.cli(&[&hangs, flags].concat()).ok();
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| ecosystem.cli(&["shutdown"]));
+            until(LIMIT, "the stop is under way", || {
+                ecosystem.stderr().contains("step: stop")
+            });
+            // It joins the wait, and doesn't cut the end short as a second signal does.
+            let second = ecosystem.cli(&["shutdown"]).ok();
+            assert!(second.stdout.contains("has ended"), "{flags:?}: {second:?}");
+            let first = first.join().expect("a command that ends").ok();
+            assert!(first.stdout.contains("has ended"), "{flags:?}: {first:?}");
+        });
+        assert_eq!(ecosystem.end(), 0, "{}", ecosystem.stderr());
+    }
+}
+
+#[test]
+fn the_command_finds_no_host_where_none_has_run() {
+    let ecosystem = Ecosystem::asleep();
+    let refused = ecosystem.cli(&["shutdown"]).code(7);
+    assert!(refused.says(&["no host runs"]), "{refused:?}");
+    let _ = ecosystem.cli(&["shutdown", "Counter"]).code(2);
+}

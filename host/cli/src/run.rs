@@ -1,6 +1,6 @@
 //! `run`: the program becomes the host of its home, in the foreground, until a signal ends it.
 //!
-//! The first SIGTERM or SIGINT ends it in order: it takes no new commands, gives the running ones their grace period,
+//! The first SIGTERM or SIGINT, or `dae-host shutdown`, ends it in order: it takes no new commands, gives the running ones their grace period,
 //! runs every daemon's `stop`, flushes files and exits with code 0. The second one ends it at once with code 130. A
 //! closed terminal (SIGHUP) and a few other signals end it in order too; see `signals`. The handlers are installed
 //! before anything starts, so that an early signal is not lost and does not kill a half-started host.
@@ -11,7 +11,6 @@
 //! Standard output gets one line with Dae's address; the log goes to standard error. A service manager gets READY once
 //! every daemon has started or failed, so that programs that wait for this can call the daemons.
 
-use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -108,7 +107,8 @@ pub(super) struct Hosting {
     pub(super) on_abort: Box<dyn FnOnce() + Send>,
 }
 
-/// Starts the host, runs `begin`, and then waits for a signal. A signal that comes earlier cuts `begin` short.
+/// Starts the host, runs `begin`, and then waits for a signal or the owner's `shutdown`. One that comes earlier cuts
+/// `begin` short.
 pub(super) fn host(
     session: &Session,
     hosting: Hosting,
@@ -129,14 +129,18 @@ pub(super) fn host(
     let dae = hosting
         .builder
         .home(session.home.clone())
+        .ends_on_request()
         .journal(journal.clone());
     let result = runtime.block_on(async {
         let mut endings = handlers.listen().context("cannot listen for signals")?;
         // A start is not cut short: what it has begun is ended in order.
         let dae = dae.start().await?;
-        let begun = unless_ended(&mut endings, begin(&dae)).await;
+        let begun = tokio::select! {
+            () = is_to_end(&mut endings, &dae) => None,
+            result = begin(&dae) => Some(result),
+        };
         if let Some(Ok(())) = begun {
-            endings.first().await;
+            is_to_end(&mut endings, &dae).await;
         }
         end(dae, endings, hosting.on_abort).await;
         begun.unwrap_or(Ok(()))
@@ -202,10 +206,10 @@ fn tell_service_manager(news: &StopNews) {
     let _ = sd_notify::notify(&[extend, NotifyState::Status(&news.status)]);
 }
 
-/// Returns the work's result, or `None` if a signal came first.
-async fn unless_ended<T>(endings: &mut EndSignals, work: impl Future<Output = T>) -> Option<T> {
+/// Waits for a signal that ends the host in order, or for `shutdown` on the control socket.
+async fn is_to_end(endings: &mut EndSignals, dae: &Dae) {
     tokio::select! {
-        () = endings.first() => None,
-        result = work => Some(result),
+        () = endings.first() => {}
+        () = dae.shutdown_requested() => {}
     }
 }
