@@ -3,7 +3,8 @@
 //!
 //! It compares the types, the bounds and the structure of arrays and objects. A schema that is not known (`true`) fits, and
 //! so does `json::Value`, whose values only the caller knows. Patterns, formats and a list of allowed strings are left to
-//! the daemon. A bound of a number counts only if both sides have it, since `schemars` writes none for a 64-bit integer.
+//! the daemon. A bound of a number counts only if both sides have it, since `schemars` writes none for a 64-bit integer. A
+//! schema of several parts that hold at once, as `schemars` writes one for a flattened enum, fits wherever it is given.
 //!
 //! A schema comes from another process, may refer to itself and may be as long as a reply. The steps of a comparison are
 //! therefore limited, and each list, text and value counts by its size. What is not reached fits.
@@ -84,6 +85,9 @@ impl<'v> Comparison<'v> {
         let Some(given) = self.resolved(self.given, given, depth) else {
             return Ok(());
         };
+        if is_composed(given) {
+            return Ok(());
+        }
         if let Some(alternatives) = union(given) {
             let mut all = alternatives.iter();
             return all.try_for_each(|one| self.fits(one, taken, depth + 1));
@@ -96,8 +100,8 @@ impl<'v> Comparison<'v> {
         types.try_for_each(|of| self.type_fits(of, given, taken, depth))
     }
 
-    /// Follows references inside `document`. Returns `None` for a schema that is not known or not reached, or refers to
-    /// nothing but itself.
+    /// Follows references inside `document`. Returns `None` for a schema that is not known or not reached, has a reference
+    /// among other parts, or refers to nothing but itself.
     fn resolved(&self, document: &'v Value, schema: &'v Value, depth: usize) -> Option<&'v Value> {
         const HOPS_MAX: usize = 32;
         if depth > DEPTH_MAX {
@@ -111,6 +115,7 @@ impl<'v> Comparison<'v> {
             }
             match reference {
                 None => return schema.is_object().then_some(schema),
+                Some(_) if is_composed(schema) => return None,
                 Some(reference) => schema = document.pointer(reference.strip_prefix('#')?)?,
             }
         }
@@ -292,6 +297,13 @@ impl<'v> Parting<'v> {
             taken,
         }
     }
+}
+
+/// Returns whether several parts of the schema hold at once, so that none of them describes a whole value.
+fn is_composed(schema: &Value) -> bool {
+    let has = |part: &&str| schema.get(part).is_some();
+    let parts = ["$ref", "anyOf", "oneOf", "properties"];
+    parts.into_iter().filter(has).count() > 1 || has(&"allOf")
 }
 
 fn union(schema: &Value) -> Option<&Vec<Value>> {
