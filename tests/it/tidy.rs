@@ -381,13 +381,10 @@ fn a_name_is_one_type_of_its_crate() {
                 }
                 let here = format!("{}:{number}", source.path);
                 // In one file, or in the twins of one matter, it is one type for each system or feature.
-                let matter = source
-                    .path
-                    .rsplit_once('/')
-                    .filter(|_| source.path.contains("/os/"));
-                let place = matter.map_or(&*source.path, |(folder, _)| folder);
-                if let Some(there) = defined.insert(name.to_owned(), here.clone())
-                    && !there.starts_with(place)
+                if let Some((path, there)) =
+                    defined.insert(name.to_owned(), (&*source.path, here.clone()))
+                    && path != source.path
+                    && !are_twins(path, &source.path)
                 {
                     faults.push(format!("{here}: {name} is defined at {there}, too"));
                 }
@@ -395,6 +392,16 @@ fn a_name_is_one_type_of_its_crate() {
         }
     }
     none_of(&faults, "a name is one type of its crate");
+}
+
+/// Returns whether both files are of one matter, each for another operating system.
+fn are_twins(one: &str, other: &str) -> bool {
+    const SYSTEMS: [&str; 4] = ["unix.rs", "linux.rs", "windows.rs", "other.rs"];
+    let (Some((folder, one)), Some((same, other))) = (one.rsplit_once('/'), other.rsplit_once('/'))
+    else {
+        return false;
+    };
+    folder == same && folder.contains("/os/") && [one, other].iter().all(|of| SYSTEMS.contains(of))
 }
 
 /// Returns the types that a file defines at its top level, with their lines.
