@@ -130,6 +130,7 @@ pub struct Builder {
     home: Option<Home>,
     journal: Option<Journal>,
     is_apart: bool,
+    ends_on_request: bool,
 }
 
 impl Dae {
@@ -185,6 +186,14 @@ impl Builder {
     #[must_use]
     pub fn apart(mut self) -> Self {
         self.is_apart = true;
+        self
+    }
+
+    /// Lets the owner of the home end the ecosystem with `dae-host shutdown`. The program waits for that with
+    /// [`Dae::shutdown_requested`], and then calls [`Dae::shutdown`]. By default the command is refused.
+    #[must_use]
+    pub fn ends_on_request(mut self) -> Self {
+        self.ends_on_request = true;
         self
     }
 
@@ -252,7 +261,7 @@ impl Builder {
             catalogue: Catalogue::of(registry, home.registry_file(), Arc::clone(&held)),
             running: RunningSet::beside(foreign),
             staging: Staging::over(Arc::clone(&shared.code.store), Arc::clone(&held)),
-            lifetime: Lifetime::of(guests, listening),
+            lifetime: Lifetime::of(guests, listening, self.ends_on_request),
             watch_anew: tokio::sync::Notify::new(),
             watches_sources: !self.is_apart,
             shared: Arc::new(shared),

@@ -187,6 +187,12 @@ impl<S: Stream> Client<S> {
         Ok(None)
     }
 
+    /// Waits until the peer has closed the connection, or until the deadline.
+    pub(super) fn until_closed(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+        while let Ok(Some(_)) = self.line() {}
+    }
+
     fn reply(&mut self, name: &str, until: Until<'_>) -> Result<Option<Arguments>> {
         let Until { fence, take } = until;
         while let Some(line) = self.line()? {

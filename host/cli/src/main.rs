@@ -4,8 +4,8 @@
 //! none. Every other command that needs a host talks to a running one over its control socket (see `client`) and ends.
 //! `install` and `uninstall` also work without a host, on the store itself, under the home's lock.
 //!
-//! Each group of commands has one file: `run`, `new`, `dev`, `change`, `query`, `call`, `logs`. They share a [`Session`] and
-//! nothing else. All of them print through `show` and end through `exit`.
+//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `query`, `call`, `logs`. They share a
+//! [`Session`] and nothing else. All of them print through `show` and end through `exit`.
 
 mod call;
 mod caller_check;
@@ -26,6 +26,7 @@ mod offline;
 mod query;
 mod run;
 mod show;
+mod shutdown;
 mod signatures;
 mod source;
 mod table;
@@ -76,8 +77,10 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the host of this home, until SIGTERM or Ctrl-C
+    /// Run the host of this home, until SIGTERM, Ctrl-C or `shutdown`
     Run(run::Args),
+    /// End the host of this home in order, as SIGTERM does, and wait until it has ended
+    Shutdown,
     /// Make a plugin crate that builds and runs at once
     New(new::Args),
     /// Build plugin crates, run them in a separate home, rebuild on every save; Ctrl-C ends it
@@ -193,6 +196,7 @@ fn command_line() -> ExitCode {
 fn dispatch(session: Session, command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&session, &args),
+        Command::Shutdown => shutdown::shutdown(&session),
         Command::New(args) => new::new(&session, &args),
         Command::Dev(args) => dev::dev(session, args),
         Command::Install(args) => change::install(&session, args),

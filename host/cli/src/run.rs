@@ -1,8 +1,9 @@
-//! `run`: the program becomes the host of its home, in the foreground, until a signal ends it.
+//! `run`: the program becomes the host of its home, in the foreground, until a signal or its owner's `shutdown` ends it.
 //!
-//! The first SIGTERM or SIGINT ends it in order: it takes no new commands, gives the running ones their grace period,
-//! runs every daemon's `stop`, flushes files and exits with code 0. The second one ends it at once with code 130. A
-//! closed terminal (SIGHUP) and a few other signals end it in order too; see `signals`. The handlers are installed
+//! The first SIGTERM or SIGINT, or `dae-host shutdown`, ends it in order: it takes no new commands, gives the running
+//! ones their grace period, runs every daemon's `stop`, flushes files and exits with code 0. The second signal ends it at
+//! once with code 130. The first one after a `shutdown` changes nothing: a service manager sends it to a service whose
+//! own command to stop was `shutdown`. A closed terminal (SIGHUP) and a few other signals end it in order too; see `signals`. The handlers are installed
 //! before anything starts, so that an early signal is not lost and does not kill a half-started host.
 //!
 //! `-v` shows more of the host's own log, and `RUST_LOG` overrides the level, as in other programs. The log of daemons
@@ -11,7 +12,6 @@
 //! Standard output gets one line with Dae's address; the log goes to standard error. A service manager gets READY once
 //! every daemon has started or failed, so that programs that wait for this can call the daemons.
 
-use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -108,7 +108,8 @@ pub(super) struct Hosting {
     pub(super) on_abort: Box<dyn FnOnce() + Send>,
 }
 
-/// Starts the host, runs `begin`, and then waits for a signal. A signal that comes earlier cuts `begin` short.
+/// Starts the host, runs `begin`, and then waits for a signal or the owner's `shutdown`. One that comes earlier cuts
+/// `begin` short.
 pub(super) fn host(
     session: &Session,
     hosting: Hosting,
@@ -129,17 +130,21 @@ pub(super) fn host(
     let dae = hosting
         .builder
         .home(session.home.clone())
+        .ends_on_request()
         .journal(journal.clone());
     let result = runtime.block_on(async {
         let mut endings = handlers.listen().context("cannot listen for signals")?;
         // A start is not cut short: what it has begun is ended in order.
         let dae = dae.start().await?;
-        let begun = unless_ended(&mut endings, begin(&dae)).await;
-        if let Some(Ok(())) = begun {
-            endings.first().await;
+        let (begun, mut cause) = tokio::select! {
+            cause = is_to_end(&mut endings, &dae) => (Ok(()), Some(cause)),
+            result = begin(&dae) => (result, None),
+        };
+        if begun.is_ok() && cause.is_none() {
+            cause = Some(is_to_end(&mut endings, &dae).await);
         }
-        end(dae, endings, hosting.on_abort).await;
-        begun.unwrap_or(Ok(()))
+        end(dae, (endings, cause), hosting.on_abort).await;
+        begun
     });
     runtime.shutdown_timeout(THREADS_END_MAX);
     journal.flush(LOG_SHOWN_MAX);
@@ -184,9 +189,16 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
     Ok(journal)
 }
 
-async fn end(dae: Dae, mut endings: EndSignals, on_abort: Box<dyn FnOnce() + Send>) {
+async fn end(
+    dae: Dae,
+    (mut endings, cause): (EndSignals, Option<EndCause>),
+    on_abort: Box<dyn FnOnce() + Send>,
+) {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tokio::spawn(tasks::logged("the second signal", async move {
+        if cause == Some(EndCause::Request) {
+            endings.first().await;
+        }
         endings.second().await;
         on_abort();
         library::exit(CODE_INTERRUPTED);
@@ -202,10 +214,20 @@ fn tell_service_manager(news: &StopNews) {
     let _ = sd_notify::notify(&[extend, NotifyState::Status(&news.status)]);
 }
 
-/// Returns the work's result, or `None` if a signal came first.
-async fn unless_ended<T>(endings: &mut EndSignals, work: impl Future<Output = T>) -> Option<T> {
+/// The reason for an orderly end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndCause {
+    Signal,
+    /// `shutdown` on the control socket.
+    Request,
+}
+
+/// Waits for a signal that ends the host in order, or for `shutdown` on the control socket. If both have come, the signal
+/// counts, so that it isn't taken for a second one.
+async fn is_to_end(endings: &mut EndSignals, dae: &Dae) -> EndCause {
     tokio::select! {
-        () = endings.first() => None,
-        result = work => Some(result),
+        biased;
+        () = endings.first() => EndCause::Signal,
+        () = dae.shutdown_requested() => EndCause::Request,
     }
 }

@@ -62,7 +62,7 @@ const ON_TCP: [CommandRow; 6] = [
     ),
 ];
 
-const ON_CONTROL: [CommandRow; 16] = [
+const ON_CONTROL: [CommandRow; 17] = [
     (
         "greet",
         Some(("home", "string")),
@@ -131,6 +131,11 @@ const ON_CONTROL: [CommandRow; 16] = [
         "The stored versions of a daemon's file, newest first.",
     ),
     ("state", Some(("name", "string")), "A daemon's state."),
+    (
+        "shutdown",
+        None,
+        "Has the host end in order; returns which host that is, before the end.",
+    ),
 ];
 
 /// The last command of the control socket. It sends events besides its reply.
@@ -140,8 +145,10 @@ const LOGS: CommandRow = (
     "The last log records, and new ones as they come.",
 );
 
-/// The commands that change nothing.
-const QUESTIONS: [&str; 7] = ["greet", "list", "status", "find", "scan", "state", "logs"];
+/// The commands that a host still runs while it ends: those that change nothing, and the one that ends it.
+const WHILE_ENDING: [&str; 8] = [
+    "greet", "list", "status", "find", "scan", "state", "logs", "shutdown",
+];
 
 /// Opens both gates.
 pub(super) fn open(inner: &Arc<Inner>) {
@@ -238,7 +245,7 @@ impl BuiltIn for Answers {
         if !self.is_control {
             return Box::pin(async move { on_tcp(&dae, name, &arguments, guest).await });
         }
-        if dae.inner.lifetime.ending.is_cancelled() && !QUESTIONS.contains(&name) {
+        if dae.inner.lifetime.ending.is_cancelled() && !WHILE_ENDING.contains(&name) {
             let text = format!("the host is ending, and begins no {name} any more");
             return Box::pin(std::future::ready(ended(Err::<(), _>(Fault::failed(text)))));
         }
@@ -289,6 +296,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
         "find" => ended(one(arguments).and_then(|name: String| dae.find(&name))),
         "greet" => ended(one(arguments).and_then(|home: String| dae.greet(&home))),
         "logs" => logs(dae, arguments, guest).await,
+        "shutdown" => shutdown(dae, arguments),
         "scan" => ended(match none(arguments) {
             Ok(()) => dae.scan().await,
             Err(fault) => Err(fault),
@@ -317,14 +325,18 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
 }
 
 impl Dae {
-    /// Returns which host serves the home, if it is the home that the guest means.
-    fn greet(&self, meant: &str) -> Result<Greeting, Fault> {
-        let greeting = Greeting {
+    fn greeting(&self) -> Greeting {
+        Greeting {
             home: self.inner.held.id().to_string(),
             path: self.inner.home.data.clone(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        }
+    }
+
+    /// Returns which host serves the home, if it is the home that the guest means.
+    fn greet(&self, meant: &str) -> Result<Greeting, Fault> {
+        let greeting = self.greeting();
         match greeting.home == meant {
             true => Ok(greeting),
             false => Err(Fault::failed(format!(
@@ -333,6 +345,26 @@ impl Dae {
                 greeting.path.display()
             ))),
         }
+    }
+}
+
+/// Requests the end of the host. The connection's task writes the reply before it sees the end. A repetition changes
+/// nothing.
+fn shutdown(dae: &Dae, arguments: &[u8]) -> BuiltInAnswer {
+    if let Err(fault) = none(arguments) {
+        return ended(Err::<(), _>(fault));
+    }
+    if !dae.inner.lifetime.can_be_ended() {
+        let text = format!(
+            "this host is part of another program (pid {}), which doesn't allow `shutdown`; end that program",
+            std::process::id()
+        );
+        return ended(Err::<(), _>(Fault::failed(text)));
+    }
+    let asked = dae.clone();
+    BuiltInAnswer {
+        after: Some(Box::new(move || asked.inner.lifetime.request_end())),
+        ..ended(Ok(dae.greeting()))
     }
 }
 

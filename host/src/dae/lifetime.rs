@@ -17,6 +17,8 @@ pub(super) struct Lifetime {
     pub(super) ending: CancellationToken,
     /// Cancelled when everything has ended. Open requests are then answered that the host has ended.
     pub(super) ended: CancellationToken,
+    /// Cancelled when the owner requests the end on the control socket. `None` if the program doesn't wait for that.
+    requested: Option<CancellationToken>,
     parts: Mutex<Parts>,
 }
 
@@ -37,14 +39,40 @@ pub(super) enum Task {
 }
 
 impl Lifetime {
-    pub(super) fn of(guests: Threads, listening: Listener) -> Self {
+    pub(super) fn of(guests: Threads, listening: Listener, ends_on_request: bool) -> Self {
         Lifetime {
+            requested: ends_on_request.then(CancellationToken::new),
             ending: CancellationToken::new(),
             ended: CancellationToken::new(),
             parts: Mutex::new(Parts {
                 tasks: vec![Task::Listening(listening)],
                 guests: Some(guests),
             }),
+        }
+    }
+
+    /// Returns whether the program waits for a request of the owner to end.
+    pub(super) fn can_be_ended(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    /// Requests the end, for the owner.
+    pub(super) fn request_end(&self) {
+        let Some(requested) = &self.requested else {
+            return;
+        };
+        // A host that is ending already has another reason.
+        if !requested.is_cancelled() && !self.ending.is_cancelled() {
+            tracing::info!("the host ends, as its owner asked on the control socket");
+        }
+        requested.cancel();
+    }
+
+    /// Waits until the owner requests the end; forever if the program doesn't wait for that.
+    pub(super) async fn end_requested(&self) {
+        match &self.requested {
+            Some(requested) => requested.cancelled().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -48,6 +48,14 @@ pub struct StopNews {
 type Unfinished = BTreeMap<String, Arc<Daemon>>;
 
 impl Dae {
+    /// Waits until the owner requests the end with `dae-host shutdown`. Without [`Builder::ends_on_request`] it waits
+    /// forever.
+    ///
+    /// [`Builder::ends_on_request`]: super::Builder::ends_on_request
+    pub async fn shutdown_requested(&self) {
+        self.inner.lifetime.end_requested().await;
+    }
+
     /// Ends the ecosystem: admits no new guests, gives running commands their grace, saves every daemon's state and
     /// runs its `stop`. The registry keeps all daemons for the next start.
     ///

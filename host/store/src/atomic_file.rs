@@ -8,12 +8,14 @@
 //! action, the file, the cause and a remedy. After an error the old file is unchanged.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
+
+pub use crate::os::private::make_owners;
+use crate::os::{advice, disk};
 
 /// The prefix of temporary files, which lets people recognise leftovers of a killed process. [`sweep`] removes these at
 /// the next start.
@@ -31,10 +33,10 @@ pub struct DiskFault {
 impl DiskFault {
     /// Creates a fault from a system error. `tried` is a verb, such as `write`.
     pub fn new(error: &io::Error, tried: &str, path: &Path) -> Self {
-        let path = path.display();
-        let text = match advice(error) {
-            Some(advice) => format!("cannot {tried} {path}: {error}; {advice}"),
-            None => format!("cannot {tried} {path}: {error}"),
+        let named = path.display();
+        let text = match advice_for(error, path) {
+            Some(advice) => format!("cannot {tried} {named}: {error}; {advice}"),
+            None => format!("cannot {tried} {named}: {error}"),
         };
         DiskFault { text }
     }
@@ -49,19 +51,15 @@ impl std::fmt::Display for DiskFault {
 impl std::error::Error for DiskFault {}
 
 /// Returns a remedy for the user, where the system's error text doesn't suggest one.
-fn advice(error: &io::Error) -> Option<&'static str> {
+fn advice_for(error: &io::Error, path: &Path) -> Option<&'static str> {
     use io::ErrorKind as Kind;
-    if Errno::from_io_error(error) == Some(Errno::MFILE) {
-        return Some(
-            "this process may open no more files: allow it more (`ulimit -n`, or LimitNOFILE= of its service)",
-        );
+    if let Some(advice) = advice::of_error(error, path) {
+        return Some(advice);
     }
     Some(match error.kind() {
         Kind::StorageFull => "the disk is full: free some space and try again",
         Kind::QuotaExceeded => "your disk quota is used up: free some of it and try again",
-        Kind::PermissionDenied => {
-            "see who owns it and its directory (`ls -ld`), or run as that user"
-        }
+        Kind::PermissionDenied => advice::OWNER,
         Kind::ReadOnlyFilesystem => "that file system is read-only: choose another home",
         Kind::NotADirectory => {
             "a part of that path is a file: move it away, or choose another home"
@@ -110,8 +108,7 @@ impl StagedFile {
     /// # Errors
     /// A disk error; the old file is then unchanged.
     pub(crate) fn put_in_place(self) -> Result<(), DiskFault> {
-        let renamed = self.temporary.persist(&self.path);
-        renamed.map_err(|e| DiskFault::new(&e.error, "replace", &self.path))
+        rename(self.temporary, &self.path)
     }
 }
 
@@ -120,7 +117,7 @@ impl StagedFile {
 /// # Errors
 /// A disk error; `path` is then unchanged.
 pub fn place(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
-    rename(beside(path, bytes)?, path)
+    rename(beside(path, bytes)?.into_temp_path(), path)
 }
 
 /// Makes a file that [`place`] has written durable.
@@ -128,16 +125,17 @@ pub fn place(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
 /// # Errors
 /// A disk error; after a power cut the file may then have any content.
 pub fn settle(path: &Path) -> Result<(), DiskFault> {
-    let synced = File::open(path).and_then(|file| file.sync_all());
+    let synced = disk::open_to_sync(path).and_then(|file| file.sync_all());
     synced.map_err(|e| DiskFault::new(&e, "write", path))?;
     sync_directory(directory_of(path))
 }
 
 fn beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, DiskFault> {
-    let file = tempfile::Builder::new()
+    let mut named = tempfile::Builder::new();
+    named
         .prefix(TEMPORARY_PREFIX)
-        .rand_bytes(TEMPORARY_RANDOM_CHARS)
-        .tempfile_in(directory_of(path));
+        .rand_bytes(TEMPORARY_RANDOM_CHARS);
+    let file = disk::temporary_in(directory_of(path), &named);
     let filled = file.and_then(|mut file| {
         make_owners(file.as_file())?;
         file.write_all(bytes)?;
@@ -146,22 +144,8 @@ fn beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, DiskFault> {
     filled.map_err(|e| DiskFault::new(&e, "write", path))
 }
 
-fn rename(file: NamedTempFile, path: &Path) -> Result<(), DiskFault> {
-    let renamed = file.persist(path);
-    renamed
-        .map(drop)
-        .map_err(|e| DiskFault::new(&e.error, "replace", path))
-}
-
-/// Lets only the owner read and write a new file. The creation mode alone is not enough: the process's umask limits it,
-/// and a daemon in this process may have changed the umask.
-///
-/// # Errors
-/// A system error.
-pub fn make_owners(file: &File) -> io::Result<()> {
-    #[cfg(unix)]
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    Ok(())
+fn rename(temporary: TempPath, path: &Path) -> Result<(), DiskFault> {
+    disk::replace(temporary, path).map_err(|e| DiskFault::new(&e, "replace", path))
 }
 
 /// Removes temporary files of killed processes in `directory` and below, except in the subdirectory `spared`. The
@@ -195,22 +179,7 @@ fn is_temporary(name: &OsStr) -> bool {
 /// # Errors
 /// A disk error.
 pub(crate) fn sync_directory(directory: &Path) -> Result<(), DiskFault> {
-    if cfg!(windows) {
-        return Ok(()); // Windows can't open a directory as a file, and its renames are journalled.
-    }
-    match File::open(directory).and_then(|opened| opened.sync_all()) {
-        Err(e) if !can_sync_directories(&e) => Ok(()),
-        result => result.map_err(|e| DiskFault::new(&e, "sync", directory)),
-    }
-}
-
-/// Returns whether the file system can sync directories. Some FUSE and network file systems can't; nothing more can be
-/// done there.
-fn can_sync_directories(error: &io::Error) -> bool {
-    !matches!(
-        error.kind(),
-        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-    )
+    disk::sync_directory(directory).map_err(|e| DiskFault::new(&e, "sync", directory))
 }
 
 /// Removes a file. A missing file is not an error.
@@ -262,7 +231,7 @@ mod tests {
         for (kind, way_out) in [
             (io::ErrorKind::StorageFull, "free some space"),
             (io::ErrorKind::QuotaExceeded, "quota"),
-            (io::ErrorKind::PermissionDenied, "ls -ld"),
+            (io::ErrorKind::PermissionDenied, advice::OWNER),
             (io::ErrorKind::ReadOnlyFilesystem, "another home"),
         ] {
             let fault = DiskFault::new(&kind.into(), "write", path);

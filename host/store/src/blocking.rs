@@ -14,7 +14,7 @@
 use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -27,9 +27,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
-/// The error text if no thread is available.
-const NO_THREAD: &str = "the system gives the host's process no more threads; allow its user or its service more \
-                         (`ulimit -u`, or TasksMax= of its service)";
+use crate::os::advice::NO_THREAD;
+use crate::os::threads::task_of_this_thread;
 
 /// The longest time that the system may take to stop counting an ended thread.
 const ENDED_MAX: Duration = Duration::from_secs(1);
@@ -245,12 +244,6 @@ impl<T, W: Fn(usize) -> T> SharedWork<T, W> {
             }
         }
     }
-}
-
-/// Returns the path under which the system shows this thread while it counts it; `None` if it shows no threads.
-fn task_of_this_thread() -> Option<PathBuf> {
-    let task = std::fs::read_link("/proc/thread-self").ok()?;
-    Some(Path::new("/proc").join(task))
 }
 
 /// Returns why a task has no result, for a person: its panic's message, or that it was dropped with its runtime.

@@ -1,9 +1,9 @@
 //! A home: the directories of one ecosystem, and the lock that lets only one host use them at a time.
 //!
-//! The default is the XDG directories. `--home` or `DAE_HOME` chooses a single directory for everything, for tests and
-//! for several ecosystems on a machine. Everything in the home belongs to the host and is accessible only to its user
-//! (0700), since anyone who can write there can make the host run anything. A home that others can write is refused
-//! instead of repaired: the user must decide.
+//! The default is the XDG directories, and `%LOCALAPPDATA%\dae` on Windows. `--home` or `DAE_HOME` chooses a single
+//! directory for everything, for tests and for several ecosystems on a machine. Everything in the home belongs to the
+//! host and is accessible only to its user (0700), since anyone who can write there can make the host run anything. A
+//! home that others can write is refused instead of repaired: the user must decide.
 //!
 //! All paths are absolute, so a later change of the working directory has no effect. Errors here end the program, since
 //! a host can't work without a home.
@@ -12,19 +12,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
+use anyhow::bail;
 
 mod lock;
-mod socket;
 
-pub use lock::FileId;
+pub use crate::os::control_address::SocketPath;
+pub use crate::os::file_id::FileId;
 pub use lock::{HomeBusy, HomeLock};
-pub use socket::SocketPath;
 
 use crate::atomic_file::DiskFault;
-#[cfg(unix)]
-use crate::write_access::{self, AclTarget};
+use crate::os::directories::{self, UserDirectories};
+use crate::os::write_access::{self, AclTarget};
+use crate::os::{control_address, private};
 
 /// The name of our directory in each XDG directory.
 const XDG_NAME: &str = "dae";
@@ -43,13 +42,6 @@ pub struct Home {
     pub runtime: PathBuf,
     /// The directory of the files that the user writes for the host.
     pub config: PathBuf,
-}
-
-/// The user's directories according to the system.
-struct UserDirectories {
-    data: PathBuf,
-    state: Option<PathBuf>,
-    config: PathBuf,
 }
 
 impl<P: AsRef<Path>> From<P> for Home {
@@ -73,8 +65,8 @@ impl Home {
         }
     }
 
-    /// Returns the requested home (`--home`, `DAE_HOME`), or otherwise the user's home in the XDG directories. An empty
-    /// path counts as none, as XDG specifies for its own variables.
+    /// Returns the requested home (`--home`, `DAE_HOME`), or otherwise the user's home in the XDG directories or, on
+    /// Windows, in `%LOCALAPPDATA%`. An empty path counts as none, as XDG specifies for its own variables.
     ///
     /// # Errors
     /// No home was requested, and the user has no home directory.
@@ -82,14 +74,7 @@ impl Home {
         if let Some(dir) = home.filter(|dir| !dir.as_os_str().is_empty()) {
             return Ok(Home::at(dir));
         }
-        let user = choose_base_strategy().context(
-            "cannot tell where your home directory is; set HOME, or name a home, also by the variable DAE_HOME",
-        )?;
-        Ok(Home::of_user(UserDirectories {
-            data: user.data_dir(),
-            state: user.state_dir(),
-            config: user.config_dir(),
-        }))
+        Ok(Home::of_user(directories::of_user()?))
     }
 
     fn of_user(user: UserDirectories) -> Self {
@@ -213,10 +198,19 @@ impl Home {
     }
 
     /// Returns the path of the socket that controls the host. It may be too long to bind: see
-    /// [`Home::control_socket_short`].
+    /// [`Home::control_socket_short`]. On Windows it is the name of a named pipe.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
-        self.runtime.join("control.sock")
+        control_address::of_home(&self.data, &self.runtime)
+    }
+
+    /// Returns a path to the control socket that is short enough to bind and to connect to.
+    ///
+    /// # Errors
+    /// The real path is too long, and its directory doesn't exist (then nothing listens either: `ErrorKind::NotFound`),
+    /// can't be opened, or this system can't shorten the path.
+    pub fn control_socket_short(&self) -> io::Result<SocketPath> {
+        control_address::short(self.control_socket())
     }
 
     /// Returns the path of the file whose lock gives exclusive use of the home.
@@ -237,103 +231,59 @@ impl Home {
 /// # Errors
 /// A disk error.
 pub fn make_private(dir: &Path) -> anyhow::Result<()> {
-    Ok(make_owners_directory(dir).map_err(|e| DiskFault::new(&e, "make the directory", dir))?)
-}
-
-fn make_owners_directory(dir: &Path) -> io::Result<()> {
-    match fs::create_dir(dir) {
-        Ok(()) => {
-            // The mode is set again because the process's umask limits the creation mode.
-            #[cfg(unix)]
-            fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-            Ok(())
-        }
-        Err(_) if dir.is_dir() => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let parent = dir.parent().ok_or(e)?;
-            make_owners_directory(parent)?;
-            make_owners_directory(dir)
-        }
-        Err(e) => Err(e),
-    }
+    Ok(private::make_owners_directory(dir)
+        .map_err(|e| DiskFault::new(&e, "make the directory", dir))?)
 }
 
 /// Checks that only the owner can write the home's top directory. The user may have created it, so its mode isn't
 /// changed.
-#[cfg(unix)]
 fn check_owner_alone_writes(dir: &Path) -> anyhow::Result<()> {
-    owned_mode(dir)?;
-    let metadata = fs::metadata(dir).map_err(|e| DiskFault::new(&e, "look at", dir))?;
+    let metadata = check_owner(dir)?;
     if let Some(who) = write_access::others_who_write(&metadata, AclTarget::Named(dir)) {
-        let dir = dir.display();
         bail!(
-            "the home {dir} may be written by {who}, who could have this host run anything; \
-             close it with `chmod go-w {dir}`"
+            "the home {} may be written by {who}, who could have this host run anything; \
+             close it with `{}`",
+            dir.display(),
+            who.closing_command(dir)
         );
     }
     Ok(())
 }
 
 /// Closes a directory to others. Directories below the home belong to the host, so their mode may be changed.
-#[cfg(unix)]
 fn close_to_others(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if owned_mode(dir)? & 0o077 != 0 {
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-            .map_err(|e| DiskFault::new(&e, "close to others", dir))?;
-    }
-    Ok(())
+    let metadata = check_owner(dir)?;
+    let closed = private::close_to_others(dir, &metadata);
+    Ok(closed.map_err(|e| DiskFault::new(&e, "close to others", dir))?)
 }
 
-/// Returns the permission bits of a directory after checking that it belongs to the host's user.
-#[cfg(unix)]
-fn owned_mode(dir: &Path) -> anyhow::Result<u32> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = fs::metadata(dir).map_err(|e| DiskFault::new(&e, "look at", dir))?;
-    let (ours, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
-    if owner != ours {
+/// Returns the metadata of a directory after checking that it belongs to the host's user.
+fn check_owner(dir: &Path) -> anyhow::Result<fs::Metadata> {
+    let fault = |e: &io::Error| DiskFault::new(e, "look at", dir);
+    let metadata = fs::metadata(dir).map_err(|e| fault(&e))?;
+    let other = write_access::other_owner(&metadata, AclTarget::Named(dir), false);
+    if let Some(other) = other.map_err(|e| fault(&e))? {
         bail!(
-            "{} belongs to user {owner}, and this host runs as user {ours}; run it as that user, \
+            "{} belongs to user {}, and this host runs as user {}; run it as that user, \
              or choose another home",
-            dir.display()
+            dir.display(),
+            other.owner,
+            other.ours
         );
     }
-    Ok(metadata.mode() & 0o777)
-}
-
-/// Windows protects a user's directories by inherited access lists and has no such mode bits.
-#[cfg(not(unix))]
-fn check_owner_alone_writes(_dir: &Path) -> anyhow::Result<()> {
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn close_to_others(_dir: &Path) -> anyhow::Result<()> {
-    Ok(())
+    Ok(metadata)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[cfg(unix)]
-    fn mode(path: &Path) -> u32 {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
-    #[cfg(unix)]
-    fn set_mode(path: &Path, mode: u32) {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-
     #[test]
     fn one_directory_holds_everything_and_paths_are_absolute() {
         let home = Home::at("some/where");
         assert!(home.data.is_absolute());
         for path in [
-            home.control_socket(),
+            home.lock_file(),
             home.registry_file(),
             home.config_file(),
             home.logs_dir(),
@@ -365,73 +315,17 @@ mod tests {
         assert_eq!(home.logs, Path::new("/u/data/dae/logs"));
     }
 
-    #[cfg(unix)]
-    #[test]
-    fn directories_are_made_private_and_made_so_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::at(dir.path().join("a/b"));
-        home.create().unwrap();
-        set_mode(&home.runtime, 0o777);
-        home.create().unwrap();
-        for dir in [&home.data, &home.runtime, &home.logs, &home.drop_in_dir()] {
-            assert_eq!(mode(dir), 0o700, "{}", dir.display());
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_home_that_others_may_write_is_refused_and_left_as_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        set_mode(dir.path(), 0o757);
-        let text = Home::at(dir.path()).create().unwrap_err().to_string();
-        assert!(
-            text.contains("757") && text.contains("chmod go-w"),
-            "{text}"
-        );
-        assert_eq!(mode(dir.path()), 0o757);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        set_mode(dir.path(), 0o755);
-        Home::at(dir.path()).create().unwrap();
-        assert_eq!(mode(dir.path()), 0o755);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_file_in_the_home_is_known_by_whatever_path() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::at(dir.path().join("home"));
-        home.create().unwrap();
-        std::os::unix::fs::symlink(&home.data, dir.path().join("link")).unwrap();
-        let file = home.drop_in_dir().join("a.so");
-        assert_eq!(
-            home.path_through(&dir.path().join("link/plugins/a.so")),
-            file
-        );
-        assert_eq!(home.path_through(&file), file);
-        let outside = dir.path().join("a.so");
-        assert_eq!(home.path_through(&outside), outside);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_path_that_is_not_utf_8_is_refused_before_anything_is_made() {
-        use std::os::unix::ffi::OsStrExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(std::ffi::OsStr::from_bytes(b"j\xf6rg"));
-        let text = Home::at(&path).create().unwrap_err().to_string();
-        assert!(
-            text.contains("UTF-8") && text.contains("another home"),
-            "{text}"
-        );
-        assert!(!path.exists());
-    }
-
     #[test]
     fn a_file_in_the_way_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
         fs::write(&file, "").unwrap();
-        let text = Home::at(file.join("h")).create().unwrap_err().to_string();
-        assert!(text.contains("f/h") && text.contains("is a file"), "{text}");
+        let home = Home::at(file.join("h"));
+        let text = home.create().unwrap_err().to_string();
+        let named = home.data.display().to_string();
+        assert!(
+            text.contains(&named) && text.contains("is a file"),
+            "{text}"
+        );
     }
 }

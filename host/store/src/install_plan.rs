@@ -198,7 +198,7 @@ pub fn plan_install(
 /// none, or the config is not an object.
 pub fn check_request(request: &InstallRequest) -> Result<(), InstallRefusal> {
     if let Some(name) = &request.name {
-        registry::check_name(name).map_err(InstallRefusal::failed)?;
+        registry::check_installed_name(name).map_err(InstallRefusal::failed)?;
     }
     registry::check_source(&request.file).map_err(InstallRefusal::failed)?;
     if request.fresh && request.state.is_some() {
@@ -225,7 +225,7 @@ pub fn daemon_name(
     manifest: &Manifest,
 ) -> Result<String, InstallRefusal> {
     let name = request.name.as_ref().unwrap_or(&manifest.name);
-    registry::check_name(name).map_err(InstallRefusal::failed)?;
+    registry::check_installed_name(name).map_err(InstallRefusal::failed)?;
     Ok(name.clone())
 }
 

@@ -13,12 +13,14 @@
 //! - [`daemon_state`]: the states in a daemon's life · [`event`]: what happens to daemons, for embedding programs
 //! - [`report`]: the data types of the host's replies
 //! - [`home`]: the directory of an ecosystem, its lock and its control socket
-//! - [`atomic_file`]: files that survive a power cut · [`write_access`]: the check of who may write a file
+//! - [`atomic_file`]: files that survive a power cut
 //! - [`json5_text`], [`text_file`]: text that people write · [`printable`]: untrusted text, made safe for a terminal
 //! - [`blocking`]: work that may block · [`tasks`]: tasks and threads that may panic
 //! - [`rate_limit`]: messages that are logged at a limited rate · [`lock`]: the function that locks a mutex
+//! - [`os`]: the code that depends on the operating system, with [`write_access`]: the check of who may write a file
 
-#![forbid(unsafe_code)]
+#![cfg_attr(windows, deny(unsafe_code))]
+#![cfg_attr(not(windows), forbid(unsafe_code))]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod archive;
@@ -34,6 +36,7 @@ pub mod json5_text;
 pub mod lock;
 pub mod log;
 pub mod manifest;
+pub mod os;
 pub mod plugin_store;
 pub mod printable;
 pub mod rate_limit;
@@ -47,5 +50,5 @@ pub mod snapshots;
 pub mod tasks;
 pub mod text_file;
 pub mod uninstall;
-#[cfg(unix)]
-pub mod write_access;
+
+pub use os::write_access;

@@ -24,6 +24,7 @@ use anyhow::{Context as _, anyhow};
 use crate::atomic_file::{self, DiskFault};
 use crate::home::Home;
 use crate::manifest::{self, FileContent, FileFault, FileFaultKind, Manifest, SCHEMAS_BYTES_MAX};
+use crate::os::private;
 use crate::registry::check_hash;
 
 /// The number of characters of a hash in a file's name that is unique without it.
@@ -368,8 +369,7 @@ fn create(path: &Path) -> Result<File, DiskFault> {
 fn create_new(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    private::set_owners_mode(&mut options);
     let file = options.open(path)?;
     atomic_file::make_owners(&file)?;
     Ok(file)

@@ -11,6 +11,8 @@ use std::time::SystemTime;
 
 pub use absent::{AbsenceNews, Absent};
 
+use crate::os::stamp::{FileMarks, WriteAccess};
+
 /// The number of attempts before an incomplete file counts as broken: some seconds of a linker's work.
 const TRIES_MAX: u32 = 20;
 
@@ -42,34 +44,10 @@ pub struct CandidateFile {
 pub struct Stamp {
     bytes: u64,
     modified: Option<SystemTime>,
-    inode: u64,
-    /// The seconds and nanoseconds of the inode's last change.
-    changed: (i64, i64),
+    marks: FileMarks,
     /// The write access of the directories that contain the name and, for a symbolic link, its target. It affects
     /// whether the file may be run.
     directories: [WriteAccess; 2],
-}
-
-/// The mode, owner and group, which determine who may write.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct WriteAccess {
-    mode: u32,
-    owner: u32,
-    group: u32,
-}
-
-impl WriteAccess {
-    fn of_parent(path: &Path) -> Self {
-        use std::os::unix::fs::MetadataExt as _;
-        let parent = path
-            .parent()
-            .and_then(|parent| std::fs::metadata(parent).ok());
-        parent.map_or_else(WriteAccess::default, |parent| WriteAccess {
-            mode: parent.mode(),
-            owner: parent.uid(),
-            group: parent.gid(),
-        })
-    }
 }
 
 /// The files that were already tried, so that a file that can't be installed is reported only once.
@@ -129,12 +107,12 @@ impl TriedFiles {
         self.done.get(&seen.path) != Some(&seen.stamp) || !waits_in_vain
     }
 
-    /// Returns whether that file was handled before and then written again. Its length, its modification time or its
-    /// inode shows that. A new mode, owner or hard link is no writing, although it changes the stamp as well. But it may
-    /// be what a refused file needs, so that counts.
+    /// Returns whether that file was written again since it was handled, or was refused. Its length, its modification time
+    /// or its inode shows that it was written. A new mode, owner or hard link does not, although it changes the stamp as
+    /// well. A refused file may need only a new mode, so for it any change counts.
     #[must_use]
     pub fn is_rewritten(&self, seen: &CandidateFile) -> bool {
-        let written = |stamp: &Stamp| (stamp.bytes, stamp.modified, stamp.inode);
+        let written = |stamp: &Stamp| (stamp.bytes, stamp.modified, stamp.marks.inode);
         let before = self.done.get(&seen.path);
         before.is_some_and(|before| written(before) != written(&seen.stamp))
             || self.refused.contains(&seen.path)
@@ -195,7 +173,6 @@ pub fn look_at(sources: &[PathBuf]) -> Vec<CandidateFile> {
 
 /// Returns the file at `path` with its stamp, or `None` if there is no file (any more).
 fn seen_at(path: &Path) -> Option<CandidateFile> {
-    use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(path)
         .ok()
         .filter(std::fs::Metadata::is_file)?;
@@ -210,8 +187,7 @@ fn seen_at(path: &Path) -> Option<CandidateFile> {
     let stamp = Stamp {
         bytes: metadata.len(),
         modified: metadata.modified().ok(),
-        inode: metadata.ino(),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
+        marks: FileMarks::of(path, &metadata),
         directories: [WriteAccess::of_parent(path), behind.unwrap_or_default()],
     };
     Some(CandidateFile {
@@ -292,7 +268,10 @@ mod tests {
     fn seen(path: &str, bytes: u64) -> CandidateFile {
         let stamp = Stamp {
             bytes,
-            inode: 1,
+            marks: FileMarks {
+                inode: 1,
+                ..FileMarks::default()
+            },
             ..Stamp::default()
         };
         CandidateFile {
@@ -322,32 +301,11 @@ mod tests {
     }
 
     #[test]
-    fn what_preserves_times_and_what_changes_rights_is_seen() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("a.so");
-        let now = || seen_at(&file).expect("it is there").stamp;
-        std::fs::write(&file, "old").unwrap();
-        let time = std::fs::metadata(&file).unwrap().modified().unwrap();
-        let mut stamps = vec![now()];
-        std::fs::write(&file, "new").unwrap();
-        let opened = std::fs::File::options().write(true).open(&file).unwrap();
-        opened.set_modified(time).unwrap();
-        stamps.push(now());
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        stamps.push(now());
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-        stamps.push(now());
-        assert!(stamps.windows(2).all(|two| two[0] != two[1]), "{stamps:#?}");
-        assert_eq!(now(), now());
-    }
-
-    #[test]
     fn a_new_mode_is_no_writing_unless_the_file_was_refused() {
         let mut known = TriedFiles::default();
         let of_mode = |mode: u32| {
             let mut seen = seen("a.so", 1);
-            seen.stamp.changed = (mode.into(), 0);
+            seen.stamp.marks.changed = (mode.into(), 0);
             seen
         };
         assert!(!known.is_rewritten(&of_mode(1)), "it was never handled");

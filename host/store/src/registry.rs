@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::{self, DiskFault};
 use crate::home::DROP_IN_DIR;
+use crate::os::file_name;
 use crate::report::Mode;
 use crate::text_file;
 
@@ -375,6 +376,15 @@ pub fn check_name(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Checks the name of a daemon of this host, after which its files are named.
+///
+/// # Errors
+/// The reason why it can't be one, for a person.
+pub fn check_installed_name(name: &str) -> Result<(), String> {
+    check_name(name)?;
+    file_name::check(name)
 }
 
 /// Checks that a daemon can be installed from the file at `path`: the registry stores the path and is UTF-8.

@@ -82,6 +82,17 @@ pub fn fits(given: &Value, taken: &Value) -> Result<(), Gap> {
 
 impl<'v> Comparison<'v> {
     fn fits(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Fit<'v> {
+        self.fits_but(None, given, taken, depth)
+    }
+
+    /// Compares two schemas without the values of one type.
+    fn fits_but(
+        &self,
+        left_out: Option<&str>,
+        given: &'v Value,
+        taken: &'v Value,
+        depth: usize,
+    ) -> Fit<'v> {
         let Some(given) = self.resolved(self.given, given, depth) else {
             return Ok(());
         };
@@ -90,13 +101,13 @@ impl<'v> Comparison<'v> {
         }
         if let Some(alternatives) = union(given) {
             let mut all = alternatives.iter();
-            return all.try_for_each(|one| self.fits(one, taken, depth + 1));
+            return all.try_for_each(|one| self.fits_but(left_out, one, taken, depth + 1));
         }
         let types = self.types(given);
         if is_any(&types) {
             return Ok(());
         }
-        let mut types = types.into_iter();
+        let mut types = types.into_iter().filter(|of| Some(*of) != left_out);
         types.try_for_each(|of| self.type_fits(of, given, taken, depth))
     }
 
@@ -150,11 +161,12 @@ impl<'v> Comparison<'v> {
         };
         if let Some(alternatives) = union(taken) {
             let mut all = alternatives.iter();
-            let is_one = all.any(|one| self.type_fits(of, given, one, depth + 1).is_ok());
-            return if is_one {
-                Ok(())
-            } else {
-                Err(Parting::of(given, taken))
+            let is_one = all.any(|one| self.type_fits(of, given, one, depth + 1).is_ok())
+                || self.listed_fit(of, given, taken, depth);
+            // Other parts beside the alternatives hold as well.
+            return match is_one {
+                true => self.plain_fits(of, given, taken, depth),
+                false => Err(Parting::of(given, taken)),
             };
         }
         if let Some(parts) = taken["allOf"].as_array() {
@@ -162,6 +174,35 @@ impl<'v> Comparison<'v> {
             all.try_for_each(|one| self.type_fits(of, given, one, depth + 1))?;
         }
         self.plain_fits(of, given, taken, depth)
+    }
+
+    /// Returns whether `given` lists its values of that type, and `taken` takes each of them, though no alternative takes
+    /// all: an enum with a documented variant is written as one alternative for each variant.
+    fn listed_fit(&self, of: &str, given: &'v Value, taken: &'v Value, depth: usize) -> bool {
+        let listed = values(given).iter().filter(|one| type_of(one) == of);
+        let mut listed = listed.peekable();
+        listed.peek().is_some() && listed.all(|one| self.value_fits(one, given, taken, depth))
+    }
+
+    /// Returns whether `taken` takes a value that `given` lists.
+    fn value_fits(&self, value: &Value, given: &'v Value, taken: &'v Value, depth: usize) -> bool {
+        let Some(taken) = self.resolved(self.taken, taken, depth) else {
+            return true;
+        };
+        let listed = values(taken);
+        match union(taken) {
+            Some(alternatives) => {
+                let mut all = alternatives.iter();
+                all.any(|one| self.value_fits(value, given, one, depth + 1))
+            }
+            None if listed.is_empty() => {
+                let of = type_of(value);
+                self.type_fits(of, given, taken, depth).is_ok()
+            }
+            None => self
+                .first_missing(std::slice::from_ref(value), listed)
+                .is_none(),
+        }
     }
 
     /// Compares the values of one type with those of a schema that is no union.
@@ -209,6 +250,7 @@ impl<'v> Comparison<'v> {
     fn members_fit(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Fit<'v> {
         let others = taken.get("additionalProperties");
         let members = given["properties"].as_object();
+        let always: HashSet<_> = required(given).iter().filter_map(Value::as_str).collect();
         for (name, one) in members.into_iter().flatten() {
             if !self.steps.take_text(name) {
                 return Ok(());
@@ -216,7 +258,11 @@ impl<'v> Comparison<'v> {
             let below = |parting: Parting<'v>| parting.below(Inside::Member(name));
             match taken["properties"].get(name).or(others) {
                 Some(Value::Bool(false)) => return Err(below(Parting::of(given, taken))),
-                Some(other) => self.fits(one, other, depth + 1).map_err(below)?,
+                Some(other) => {
+                    // An `Option` that is not always written is left out and never written as null.
+                    let never = (!always.contains(name.as_str())).then_some("null");
+                    self.fits_but(never, one, other, depth + 1).map_err(below)?;
+                }
                 None => {}
             }
         }

@@ -165,6 +165,53 @@ struct Wrapped(Vec<Place>);
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Couple(u8, String);
 
+#[derive(Serialize, Deserialize, JsonSchema)]
+enum Light {
+    Red,
+    Green,
+}
+
+/// The JSON of `Light`. A documented variant has a schema of its own.
+#[derive(Serialize, Deserialize, JsonSchema)]
+enum DocumentedLight {
+    /// Stop.
+    Red,
+    Green,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+enum DocumentedThree {
+    /// Stop.
+    Red,
+    Green,
+    Yellow,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Skipping {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+}
+
+/// It reads what `Skipping` writes.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Defaulting {
+    #[serde(default)]
+    label: String,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Nullable {
+    label: Option<String>,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct FlatText {
+    id: String,
+    #[serde(rename = "Left")]
+    left: u8,
+}
+
 #[test]
 fn a_type_that_is_the_same_on_both_sides_fits() {
     for gap in [
@@ -180,6 +227,8 @@ fn a_type_that_is_the_same_on_both_sides_fits() {
         gap!(Hollow => Hollow),
         gap!(Wrapped => Wrapped),
         gap!(Couple => Couple),
+        gap!(DocumentedLight => DocumentedLight),
+        gap!(Skipping => Skipping),
         gap!(Vec<Option<Outer>> => Vec<Option<Outer>>),
         gap!(&[Place] => Vec<Place>),
         gap!(&Circle => Circle),
@@ -192,6 +241,12 @@ fn a_type_that_is_the_same_on_both_sides_fits() {
 #[test]
 fn another_type_with_the_same_json_fits() {
     for gap in [
+        gap!(Light => DocumentedLight),
+        gap!(DocumentedLight => Light),
+        gap!(Light => DocumentedThree),
+        gap!(Option<Light> => Option<DocumentedLight>),
+        gap!(Option<DocumentedLight> => Option<Light>),
+        gap!(Skipping => Defaulting),
         gap!(Tagged => AlsoTagged),
         gap!(AlsoTagged => Tagged),
         gap!(FlatLeftRight => Merged),
@@ -216,6 +271,10 @@ fn another_type_with_other_json_does_not_fit() {
         (gap!(Couple => (u8, bool)), "at [1]"),
         (gap!(Vec<Circle> => Vec<Merged>), "at [0].id"),
         (gap!(LeftRight => Outer), "at :"),
+        (gap!(DocumentedThree => Light), "at :"),
+        (gap!(DocumentedThree => DocumentedLight), "at :"),
+        (gap!(Nullable => Defaulting), "at .label"),
+        (gap!(FlatText => FlatLeftRight), "at .id"),
     ] {
         let gap = gap.expect("it doesn't fit");
         assert!(gap.starts_with(path), "{gap}");

@@ -64,7 +64,7 @@ fn keys_of_tables(heading: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_json_page_explains_every_key() {
-    let ecosystem = Ecosystem::start();
+    let mut ecosystem = Ecosystem::start();
     let file = ecosystem.plugin("counter").display().to_string();
     let json = |words: &[&str]| {
         let words = [&["--json"], words].concat();
@@ -85,6 +85,8 @@ fn the_json_page_explains_every_key() {
     explains("## `new`", &json(&["new", &made]));
     let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();
     explains("## `logs`", &json!(logs));
+    explains("## `shutdown`", &json(&["shutdown"]));
+    assert_eq!(ecosystem.end(), 0);
 }
 
 /// Returns the public fields of a struct, which are the keys of its JSON.

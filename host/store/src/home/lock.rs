@@ -4,15 +4,14 @@
 //! holder and the start time, is only for people and remains after the end; only the lock counts. The host never
 //! removes the file: a second process could then lock a new file while the first still holds the old one. Because a
 //! person may remove it, the home's directory is locked too, and the holder creates the file again
-//! ([`HomeLock::renew`]).
+//! ([`HomeLock::renew`]). The system's part of it is in `os/home_lock.rs`.
 //!
 //! The directory stays open while the lock is held. Its [`FileId`] therefore stays valid even if the directory is moved
 //! or removed, and the holder can check whether the home's path still leads to it.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -23,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::Home;
 use crate::atomic_file::{self, DiskFault};
 use crate::lock::lock;
+use crate::os::file_id::FileId;
+use crate::os::home_lock;
 
 /// The longest text read from a lock file (bytes). The host writes far less, and a longer text isn't the host's.
 const TEXT_BYTES_MAX: u64 = 4096;
@@ -41,29 +42,6 @@ pub struct HomeLock {
     /// The open directory, which is also locked if the file system supports that.
     _directory: File,
     id: FileId,
-}
-
-/// The identity of a file or directory, independent of its path. It survives a move, and a copy has another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    /// Returns the identity of the file or directory with this metadata.
-    pub fn of(metadata: &std::fs::Metadata) -> Self {
-        FileId {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
-    }
-}
-
-impl fmt::Display for FileId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}-{:x}", self.device, self.inode)
-    }
 }
 
 /// The error that another process uses the home.
@@ -126,33 +104,28 @@ impl Home {
     fn try_lock(&self) -> anyhow::Result<Option<HomeLock>> {
         let path = self.lock_file();
         let fault = |e: &io::Error, tried: &str| DiskFault::new(e, tried, &path);
-        let directory = File::open(&self.data).map_err(|e| fault(&e, "open"))?;
-        // Some file systems can't lock directories; there, only the file's lock counts.
-        if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
+        let directory = home_lock::hold_directory(&self.data).map_err(|e| fault(&e, "open"))?;
+        let Some(directory) = directory else {
+            return Ok(None);
+        };
+        let mut file = open(&path).map_err(|e| fault(&e, "open"))?;
+        if !home_lock::try_lock(&file).map_err(|e| fault(&e, "lock"))? {
             return Ok(None);
         }
-        let mut file = open(&path).map_err(|e| fault(&e, "open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(e)) => return Err(fault(&e, "lock").into()),
-        }
         sign(&mut file, &self.control_socket()).map_err(|e| fault(&e, "write"))?;
-        let metadata = directory.metadata().map_err(|e| fault(&e, "look at"))?;
+        let id = FileId::of_open(&directory).map_err(|e| fault(&e, "look at"))?;
         Ok(Some(HomeLock {
             file: Mutex::new(file),
             _directory: directory,
-            id: FileId::of(&metadata),
+            id,
         }))
     }
 
     /// Returns the process that uses the home, or `None` if there is none.
     pub fn holder(&self) -> Option<HomeBusy> {
-        let is_held = |path: &Path| {
-            let shared = File::open(path).map(|file| file.try_lock_shared());
-            matches!(shared, Ok(Err(TryLockError::WouldBlock)))
-        };
-        (is_held(&self.data) || is_held(&self.lock_file())).then(|| self.held())
+        let is_held =
+            home_lock::is_directory_held(&self.data) || home_lock::is_held(&self.lock_file());
+        is_held.then(|| self.held())
     }
 
     /// Returns the identity of the directory that the home's path leads to now.
@@ -160,7 +133,7 @@ impl Home {
     /// # Errors
     /// A disk error.
     pub fn id(&self) -> io::Result<FileId> {
-        std::fs::metadata(&self.data).map(|metadata| FileId::of(&metadata))
+        FileId::at(&self.data)
     }
 
     fn held(&self) -> HomeBusy {
@@ -192,19 +165,14 @@ impl HomeLock {
     pub fn renew(&self, home: &Home) -> anyhow::Result<bool> {
         let path = home.lock_file();
         let mut ours = lock(&self.file);
-        let is_ours = |there: std::fs::Metadata| {
-            let held = ours.metadata();
-            held.is_ok_and(|held| FileId::of(&held) == FileId::of(&there))
-        };
-        if std::fs::metadata(&path).is_ok_and(is_ours) {
+        let is_ours = |there: FileId| FileId::of_open(&ours).is_ok_and(|held| held == there);
+        if FileId::at(&path).is_ok_and(is_ours) {
             return Ok(false);
         }
         let fault = |e: &io::Error| DiskFault::new(e, "make the lock anew at", &path);
         let mut file = open(&path).map_err(|e| fault(&e))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(home.held().into()),
-            Err(TryLockError::Error(e)) => return Err(fault(&e).into()),
+        if !home_lock::try_lock(&file).map_err(|e| fault(&e))? {
+            return Err(home.held().into());
         }
         sign(&mut file, &home.control_socket()).map_err(|e| fault(&e))?;
         *ours = file;
@@ -214,10 +182,7 @@ impl HomeLock {
 
 /// Opens the lock file without truncating it, since the text may be another process's.
 fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
+    let file = home_lock::open(path)?;
     if file.metadata()?.len() == 0 {
         atomic_file::make_owners(&file)?;
     }
@@ -263,34 +228,6 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_that_is_removed_lets_nobody_in_and_is_made_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::at(dir.path());
-        let lock = home.lock().unwrap();
-        assert!(!lock.renew(&home).unwrap());
-        std::fs::remove_file(home.lock_file()).unwrap();
-        assert!(home.lock().unwrap_err().is::<HomeBusy>());
-        assert!(home.holder().is_some());
-        assert!(lock.renew(&home).unwrap());
-        assert_eq!(home.holder().unwrap().pid, Some(std::process::id()));
-        assert!(!lock.renew(&home).unwrap());
-    }
-
-    #[test]
-    fn a_directory_keeps_its_identity_and_another_in_its_place_has_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::at(dir.path().join("h"));
-        home.create().unwrap();
-        let lock = home.lock().unwrap();
-        assert_eq!(home.id().unwrap(), lock.id());
-        std::fs::rename(&home.data, dir.path().join("moved")).unwrap();
-        assert!(home.id().is_err());
-        std::fs::remove_dir_all(dir.path().join("moved")).unwrap();
-        home.create().unwrap();
-        assert_ne!(home.id().unwrap(), lock.id());
-    }
-
-    #[test]
     fn the_text_of_a_dead_holder_locks_nobody_out() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path());
@@ -315,8 +252,10 @@ mod tests {
 
     #[test]
     fn a_home_that_is_not_there_is_no_held_one() {
-        let error = Home::at("/nowhere/at/all").lock().unwrap_err();
+        let home = Home::at("/nowhere/at/all");
+        let error = home.lock().unwrap_err();
         assert!(error.downcast_ref::<HomeBusy>().is_none());
-        assert!(error.to_string().contains("/nowhere/at/all/lock"));
+        let lock_file = home.lock_file().display().to_string();
+        assert!(error.to_string().contains(&lock_file), "{error}");
     }
 }

@@ -12,7 +12,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::atomic_file;
+use crate::os::advice::is_in_use;
+use crate::os::log_file::{can_be_renamed, is_removed};
+use crate::os::private;
 
 /// The size at which a file is rotated (bytes). It holds some hours of a talkative daemon, and any editor can open it.
 const FILE_BYTES_MAX: u64 = 10 << 20;
@@ -116,14 +118,19 @@ impl LogFile {
         Ok(self.open.insert(open))
     }
 
-    /// Rotates the files. An empty current file stays, since then a single line exceeds the limit.
+    /// Rotates the files. An empty current file stays, since then a single line exceeds the limit. All stay as long as
+    /// the system keeps one of them from being renamed, since its reader has it open: the current file then grows.
     fn set_aside(&mut self) -> io::Result<()> {
         if self.opened()?.bytes == 0 {
             return Ok(());
         }
         self.open = None;
+        if !paths(&self.path).all(|path| can_be_renamed(&path)) {
+            return Ok(());
+        }
         for age in (1..FILES_MAX).rev() {
             match fs::rename(aged(&self.path, age - 1), aged(&self.path, age)) {
+                Err(e) if is_in_use(&e) => return Ok(()),
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
@@ -136,15 +143,14 @@ impl OpenLog {
     fn at(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        private::set_owners_mode(&mut options);
         let mut file = options.open(path)?;
         end_line(&mut file)?;
         let metadata = file.metadata()?;
         let bytes = metadata.len();
         // A pipe or device that a person has put in the file's place keeps its mode.
         if bytes == 0 && metadata.is_file() {
-            atomic_file::make_owners(&file)?;
+            private::make_owners(&file)?;
         }
         Ok(OpenLog { file, bytes })
     }
@@ -161,18 +167,6 @@ fn end_line(file: &mut File) -> io::Result<()> {
         [b'\n'] => Ok(()),
         _ => file.write_all(b"\n"),
     }
-}
-
-#[cfg(unix)]
-fn is_removed(file: &File) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
-}
-
-/// Windows doesn't remove open files.
-#[cfg(not(unix))]
-fn is_removed(_file: &File) -> bool {
-    false
 }
 
 #[cfg(test)]
@@ -223,17 +217,6 @@ mod tests {
         assert_eq!(text(dir.path(), "A.log"), "whole\nhal\nnew\n");
         log_file(dir.path(), 99).append(b"newer\n").unwrap();
         assert_eq!(text(dir.path(), "A.log"), "whole\nhal\nnew\nnewer\n");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_file_that_somebody_removed_is_made_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut log = log_file(dir.path(), 99);
-        log.append(b"a\n").unwrap();
-        fs::remove_file(dir.path().join("A.log")).unwrap();
-        log.append(b"b\n").unwrap();
-        assert_eq!(text(dir.path(), "A.log"), "b\n");
     }
 
     #[test]

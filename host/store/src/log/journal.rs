@@ -185,33 +185,9 @@ fn json_line(record: &Record) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::sample::{journal, messages, record};
     use std::fs;
-    use tempfile::TempDir;
     use tokio::sync::broadcast::error::TryRecvError;
-
-    const LIMIT: Duration = Duration::from_secs(10);
-
-    fn record(daemon: &str, message: &str) -> Record {
-        Record {
-            time: Timestamp::now(),
-            daemon: daemon.to_owned(),
-            generation: Some(1),
-            level: "info".to_owned(),
-            target: "t".to_owned(),
-            message: message.to_owned(),
-            fields: Map::new(),
-        }
-    }
-
-    fn journal() -> (TempDir, Journal) {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path(), Console::Off).unwrap();
-        (dir, journal)
-    }
-
-    fn messages(records: &[Record]) -> Vec<&str> {
-        records.iter().map(|record| &*record.message).collect()
-    }
 
     #[test]
     fn what_is_written_is_there_at_once_for_readers_and_followers() {
@@ -248,39 +224,6 @@ mod tests {
         let (dir, journal) = journal();
         assert!(journal.tail(None, 9, usize::MAX).unwrap().is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    /// `/dev/full` acts like a full disk.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_full_disk_is_told_once_and_its_end_too() {
-        let (dir, journal) = journal();
-        let path = dir.path().join("A.log");
-        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let mut follower = journal.subscribe();
-        journal.write(record("A", "one"));
-        journal.write(record("A", "two"));
-        fs::remove_file(&path).unwrap();
-        journal.write(record("A", "three"));
-        let mut messages_sent = Vec::new();
-        while let Ok(record) = follower.try_recv() {
-            messages_sent.push(record.message.clone());
-        }
-        assert!(
-            messages_sent[1].contains("A.log") && messages_sent[1].contains("disk is full"),
-            "{messages_sent:?}"
-        );
-        assert_eq!(
-            messages_sent[4],
-            "the log is kept again; 2 records were not"
-        );
-        assert_eq!(
-            (messages_sent.len(), &*messages_sent[2], &*messages_sent[3]),
-            (5, "two", "three")
-        );
-        let tail = journal.tail(Some("A"), 9, usize::MAX).unwrap();
-        assert_eq!(messages(&tail), ["three"]);
-        journal.flush(LIMIT);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use super::Record;
 use super::file;
 use crate::atomic_file::DiskFault;
+use crate::os::file_id::FileId;
 
 /// The size of one read (bytes): some hundred lines.
 const BLOCK_BYTES: u64 = 64 << 10;
@@ -162,17 +163,9 @@ fn open_all(present: &Path) -> Result<Vec<(PathBuf, File)>, DiskFault> {
     Ok(opened)
 }
 
-#[cfg(unix)]
 fn is_same(one: &File, other: &File) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let id = |file: &File| file.metadata().map(|m| (m.dev(), m.ino())).ok();
+    let id = |file: &File| FileId::of_open(file).ok();
     id(one).is_some_and(|one| Some(one) == id(other))
-}
-
-/// Windows doesn't rename open files.
-#[cfg(not(unix))]
-fn is_same(_one: &File, _other: &File) -> bool {
-    false
 }
 
 /// Calls `take` with each line of a file, last line first, until it breaks.

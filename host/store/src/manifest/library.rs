@@ -126,14 +126,12 @@ fn check_platform(file: &File<'_>) -> Result<(), FileFault> {
         file.is_little_endian(),
     );
     let ours = (
-        BinaryFormat::native_object(),
+        native_format(),
         native_architecture().unwrap_or(theirs.1),
         cfg!(target_pointer_width = "64"),
         cfg!(target_endian = "little"),
     );
-    // Windows' object files are COFF, its libraries are PE.
-    let is_format = theirs.0 == ours.0 || (theirs.0 == BinaryFormat::Pe && cfg!(windows));
-    if is_format && (theirs.1, theirs.2, theirs.3) == (ours.1, ours.2, ours.3) {
+    if theirs == ours {
         return Ok(());
     }
     let text = format!(
@@ -143,6 +141,15 @@ fn check_platform(file: &File<'_>) -> Result<(), FileFault> {
         std::env::consts::ARCH
     );
     Err(FileFault::new(FileFaultKind::OtherPlatform, text))
+}
+
+/// Returns the format of this system's libraries. Windows' object files are COFF and its libraries are PE; elsewhere both
+/// have the same format.
+fn native_format() -> BinaryFormat {
+    match BinaryFormat::native_object() {
+        BinaryFormat::Coff => BinaryFormat::Pe,
+        other => other,
+    }
 }
 
 fn platform_text(

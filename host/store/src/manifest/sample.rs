@@ -1,23 +1,16 @@
-//! Builds the smallest shared library that has a manifest, for tests.
-//!
-//! It is ELF for the machine that runs the test, 64 bits, little-endian, with one loadable segment, the manifest's
-//! section and the section of names. The order is header, segment table, manifest, names, section table, so that
-//! truncating it anywhere loses something.
+//! The smallest plugin, for tests: a manifest, a library that has it, its file, and the check of a file's fault.
 
-/// The offset of the manifest (bytes).
-pub(crate) const MANIFEST_AT: usize = HEADER_BYTES + SEGMENT_BYTES;
-/// The offset of `e_machine` in the header (bytes).
-pub(crate) const MACHINE_AT: usize = 18;
-/// The offset of `e_type` in the header (bytes).
-pub(crate) const TYPE_AT: usize = 16;
+use std::fs;
+use std::path::PathBuf;
 
-const HEADER_BYTES: usize = 64;
-const SEGMENT_BYTES: usize = 56;
-const SECTION_BYTES: usize = 64;
-/// The names of the sections. Each is referenced by its offset here.
-const NAMES: &[u8] = b"\0.dae_manifest\0.shstrtab\0";
-const SHT_PROGBITS: u32 = 1;
-const SHT_STRTAB: u32 = 3;
+use tempfile::TempDir;
+
+use super::{FileFault, FileFaultKind};
+use crate::os::private;
+
+pub(crate) use crate::os::sample_library::{
+    MACHINE_AT, MANIFEST_AT, OTHER_MACHINE, OTHER_TYPES, SECTION, TYPE_AT, library,
+};
 
 /// A manifest that every host accepts.
 pub(crate) const MANIFEST: &str = r#"{"name":"Sample","version":"1.2.3","abi":1,"api_version":"0.1.0","rustc":"rustc 1.95.0",
@@ -26,65 +19,19 @@ pub(crate) const MANIFEST: &str = r#"{"name":"Sample","version":"1.2.3","abi":1,
 {"name":"sum","doc":"","kind":"async","arguments":[{"name":"first","type":"number","optional":false,"rest":false},
 {"name":"second","type":"number","optional":true,"rest":false},{"name":"more","type":"number","optional":false,"rest":true}]}]}"#;
 
-/// Returns a library with `manifest` in its section.
-pub fn library(manifest: &[u8]) -> Vec<u8> {
-    let names_at = MANIFEST_AT + manifest.len();
-    let sections_at = names_at + NAMES.len();
-    let mut file = header(sections_at);
-    file.extend(segment(sections_at));
-    file.extend(manifest);
-    file.extend(NAMES);
-    file.extend([0; SECTION_BYTES]);
-    file.extend(section(1, SHT_PROGBITS, MANIFEST_AT, manifest.len()));
-    file.extend(section(15, SHT_STRTAB, names_at, NAMES.len()));
-    file
+/// Asserts the kind of a fault, and a part of its text.
+#[track_caller]
+pub(crate) fn assert_fault(fault: &FileFault, kind: FileFaultKind, part: &str) {
+    let text = fault.to_string();
+    assert_eq!(fault.kind(), kind, "{text}");
+    assert!(text.contains(part), "{text}");
 }
 
-fn machine() -> u16 {
-    match std::env::consts::ARCH {
-        "x86_64" => 62,
-        "aarch64" => 183,
-        "riscv64" => 243,
-        other => panic!("add the ELF number of {other} here to test on it"),
-    }
-}
-
-fn header(sections_at: usize) -> Vec<u8> {
-    let mut out = b"\x7fELF\x02\x01\x01".to_vec(); // 64 bits, little-endian, version 1
-    out.resize(TYPE_AT, 0);
-    put16(&mut out, &[3, machine()]); // a shared object
-    put32(&mut out, &[1]);
-    put64(&mut out, &[0, HEADER_BYTES, sections_at]);
-    put32(&mut out, &[0]);
-    put16(&mut out, &[64, 56, 1, 64, 3, 2]); // the tables' sizes and counts, and the index of the section of names
-    out
-}
-
-/// Returns a loadable, read-only segment of everything before the section table.
-fn segment(len: usize) -> Vec<u8> {
-    let mut out = Vec::new();
-    put32(&mut out, &[1, 4]);
-    put64(&mut out, &[0, 0, 0, len, len, 4096]);
-    out
-}
-
-fn section(name_at: u32, kind: u32, at: usize, len: usize) -> Vec<u8> {
-    let mut out = Vec::new();
-    put32(&mut out, &[name_at, kind]);
-    put64(&mut out, &[0, 0, at, len]);
-    put32(&mut out, &[0, 0]);
-    put64(&mut out, &[1, 0]);
-    out
-}
-
-fn put16(out: &mut Vec<u8>, numbers: &[u16]) {
-    out.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
-}
-
-fn put32(out: &mut Vec<u8>, numbers: &[u32]) {
-    out.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
-}
-
-fn put64(out: &mut Vec<u8>, numbers: &[usize]) {
-    out.extend(numbers.iter().flat_map(|&n| (n as u64).to_le_bytes()));
+/// Writes a file in a directory that others can't write to.
+pub(crate) fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("libsample.so");
+    fs::write(&path, bytes).unwrap();
+    private::make_owners(&fs::File::open(&path).unwrap()).unwrap();
+    (dir, path)
 }

@@ -8,7 +8,7 @@
 //!
 //! The checks use the open file, not its name, so the checked file is the one that is read.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::ops::Deref;
 use std::path::Path;
@@ -17,8 +17,8 @@ use memmap2::MmapMut;
 
 use super::fault::{FileFault, FileFaultKind};
 use super::library::{BEGINNING_BYTES, check_is_object};
-#[cfg(unix)]
-use crate::write_access::{self, AclTarget};
+use crate::os::write_access::{self, AclTarget};
+use crate::os::{advice, plugin_file};
 
 /// The longest accepted file (bytes). Large plugins with all debug symbols have some hundred MB. The file is read into
 /// memory.
@@ -36,20 +36,15 @@ pub fn open(path: &Path) -> Result<File, FileFault> {
 
 fn opened(path: &Path) -> Result<File, FileFault> {
     // Checked before opening, because opening some devices has an effect.
-    check_is_file(&fs::metadata(path).map_err(|e| unreadable(&e))?)?;
-    let mut options = OpenOptions::new();
-    options.read(true);
-    // If the file has become a pipe since, the open must not wait for a writer.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(
-        &mut options,
-        rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
-    );
-    let file = options.open(path).map_err(|e| unreadable(&e))?;
-    let metadata = file.metadata().map_err(|e| unreadable(&e))?;
+    check_is_file(&fs::metadata(path).map_err(|e| unreadable(path, &e))?)?;
+    let file = plugin_file::open(path).map_err(|e| unreadable(path, &e))?;
+    let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;
     check_is_file(&metadata)?;
+    if !plugin_file::is_on_disk(&file) {
+        return Err(no_regular_file());
+    }
     check_trusted(path, &file, &metadata)?;
-    check_beginning(&file)?;
+    check_beginning(path, &file)?;
     Ok(file)
 }
 
@@ -81,7 +76,7 @@ impl Deref for FileContent {
 /// # Errors
 /// A disk error, or the file has grown meanwhile.
 pub fn read_whole(file: &mut File, path: &Path) -> Result<FileContent, FileFault> {
-    let read = content_of(file).map_err(|e| unreadable(&e).at(path))?;
+    let read = content_of(file).map_err(|e| unreadable(path, &e).at(path))?;
     read.ok_or_else(|| {
         let text = "grew while it was read; try again when whatever writes it is done";
         FileFault::new(FileFaultKind::Changed, text).at(path)
@@ -108,20 +103,27 @@ fn content_of(file: &mut File) -> io::Result<Option<FileContent>> {
     Ok(None)
 }
 
-fn unreadable(error: &io::Error) -> FileFault {
+fn unreadable(path: &Path, error: &io::Error) -> FileFault {
     use io::ErrorKind as Kind;
+    let advice = advice::of_path(error, path);
     let (kind, text) = match error.kind() {
+        Kind::NotFound if let Some(advice) = advice => {
+            (FileFaultKind::Missing, format!("is not there: {advice}"))
+        }
         Kind::NotFound | Kind::NotADirectory => (
             FileFaultKind::Missing,
             "is not there; build it (`cargo build --release`), or look at the path".to_owned(),
         ),
         Kind::PermissionDenied => (
             FileFaultKind::NoPermission,
-            "may not be read by this user; see `ls -ld` of it and of its directories".to_owned(),
+            format!("may not be read by this user; {}", advice::FILE_RIGHTS),
         ),
         _ => (
             FileFaultKind::Unreadable,
-            format!("cannot be read: {error}; look at the path and the disk"),
+            format!(
+                "cannot be read: {error}; {}",
+                advice.unwrap_or("look at the path and the disk")
+            ),
         ),
     };
     FileFault::new(kind, text)
@@ -133,8 +135,7 @@ fn check_is_file(metadata: &Metadata) -> Result<(), FileFault> {
         return Err(FileFault::new(FileFaultKind::NotAFile, text));
     }
     if !metadata.is_file() {
-        let text = "is a pipe, a socket or a device; name a compiled plugin";
-        return Err(FileFault::new(FileFaultKind::NotAFile, text));
+        return Err(no_regular_file());
     }
     if metadata.len() > FILE_BYTES_MAX {
         let len = metadata.len();
@@ -146,65 +147,52 @@ fn check_is_file(metadata: &Metadata) -> Result<(), FileFault> {
     Ok(())
 }
 
-/// Rejects a file that doesn't begin like a library, without reading the rest.
-#[cfg(unix)]
-fn check_beginning(file: &File) -> Result<(), FileFault> {
-    use std::os::unix::fs::FileExt as _;
-    let mut beginning = [0; BEGINNING_BYTES];
-    let length = file
-        .read_at(&mut beginning, 0)
-        .map_err(|e| unreadable(&e))?;
-    check_is_object(&beginning[..length])
+fn no_regular_file() -> FileFault {
+    let text = "is a pipe, a socket or a device; name a compiled plugin";
+    FileFault::new(FileFaultKind::NotAFile, text)
 }
 
-#[cfg(not(unix))]
-fn check_beginning(_file: &File) -> Result<(), FileFault> {
-    Ok(())
+/// Rejects a file that doesn't begin like a library, without reading the rest.
+fn check_beginning(path: &Path, file: &File) -> Result<(), FileFault> {
+    let mut beginning = [0; BEGINNING_BYTES];
+    let read = plugin_file::read_beginning(file, &mut beginning);
+    check_is_object(&beginning[..read.map_err(|e| unreadable(path, &e))?])
 }
 
 /// Checks that others can write neither the file nor the directories that contain it.
-#[cfg(unix)]
 fn check_trusted(path: &Path, file: &File, metadata: &Metadata) -> Result<(), FileFault> {
     check_hands(path, AclTarget::Open(file), metadata)?;
     // The file can be replaced in two places: the directory of a symbolic link and the directory of its target.
-    let real = fs::canonicalize(path).map_err(|e| unreadable(&e))?;
-    let named = std::path::absolute(path).map_err(|e| unreadable(&e))?;
+    let real = fs::canonicalize(path).map_err(|e| unreadable(path, &e))?;
+    let named = std::path::absolute(path).map_err(|e| unreadable(path, &e))?;
     for directory in [named.parent(), real.parent()].into_iter().flatten() {
-        let metadata = fs::metadata(directory).map_err(|e| unreadable(&e))?;
+        let metadata = fs::metadata(directory).map_err(|e| unreadable(path, &e))?;
         check_hands(directory, AclTarget::Named(directory), &metadata)?;
     }
     Ok(())
 }
 
-#[cfg(unix)]
-fn check_hands(what: &Path, place: AclTarget<'_>, metadata: &Metadata) -> Result<(), FileFault> {
-    use std::os::unix::fs::MetadataExt as _;
-    let (mode, owner) = (metadata.mode(), metadata.uid());
-    let ours = rustix::process::geteuid().as_raw();
-    let what = what.display();
-    if ![ours, 0].contains(&owner) {
+fn check_hands(path: &Path, place: AclTarget<'_>, metadata: &Metadata) -> Result<(), FileFault> {
+    let what = path.display();
+    let other = write_access::other_owner(metadata, place, true);
+    if let Some(other) = other.map_err(|e| unreadable(path, &e))? {
         let text = format!(
-            "is not safe to run: {what} belongs to user {owner}, and this is user {ours}; \
-             copy it to a directory of your own"
+            "is not safe to run: {what} belongs to user {}, and this is user {}; \
+             copy it to a directory of your own",
+            other.owner, other.ours
         );
         return Err(FileFault::new(FileFaultKind::Insecure, text));
     }
-    let is_sticky = metadata.is_dir() && mode & 0o1000 != 0;
-    if is_sticky {
+    if write_access::is_sticky(metadata) {
         return Ok(());
     }
     if let Some(who) = write_access::others_who_write(metadata, place) {
         let text = format!(
-            "is not safe to run: {what} may be written by {who}; close it with `chmod go-w {what}`"
+            "is not safe to run: {what} may be written by {who}; close it with `{}`",
+            who.closing_command(path)
         );
         return Err(FileFault::new(FileFaultKind::Insecure, text));
     }
-    Ok(())
-}
-
-/// Windows protects files by inherited access lists and has no such mode bits.
-#[cfg(not(unix))]
-fn check_trusted(_path: &Path, _file: &File, _metadata: &Metadata) -> Result<(), FileFault> {
     Ok(())
 }
 
@@ -225,18 +213,5 @@ mod tests {
         file.write_all(b"content").unwrap();
         file.rewind().unwrap();
         assert_eq!(*read_whole(&mut file, Path::new("x")).unwrap(), *b"content");
-    }
-
-    /// Its length is that of an empty file, and it has some hundred bytes.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_file_that_is_longer_than_it_was_is_refused() {
-        let path = Path::new("/proc/self/status");
-        let mut file = File::open(path).unwrap();
-        let fault = read_whole(&mut file, path).unwrap_err();
-        assert!(
-            fault.to_string().contains("grew while it was read"),
-            "{fault}"
-        );
     }
 }

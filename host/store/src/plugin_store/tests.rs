@@ -27,11 +27,7 @@ fn fixture() -> Fixture {
 fn write_source(path: &Path, version: &str) {
     let manifest = MANIFEST.replace("1.2.3", version);
     fs::write(path, sample::library(manifest.as_bytes())).unwrap();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    private::make_owners(&File::open(path).unwrap()).unwrap();
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -210,6 +206,8 @@ fn a_sweep_goes_on_after_what_it_cannot_remove_and_tells_it() {
 
 #[test]
 fn a_store_that_is_not_there_is_told() {
-    let text = PluginStore::open(&Home::at("/nowhere/at/all")).unwrap_err();
-    assert!(text.to_string().contains("/nowhere/at/all/store"), "{text}");
+    let home = Home::at("/nowhere/at/all");
+    let text = PluginStore::open(&home).unwrap_err().to_string();
+    let store = home.store_dir().display().to_string();
+    assert!(text.contains(&store), "{text}");
 }

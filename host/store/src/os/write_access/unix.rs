@@ -1,4 +1,4 @@
-//! Checks who may write a file or a directory, since anyone who may decides what the host runs.
+//! The owner, the mode and the access list.
 //!
 //! Write permission for a private group is safe: many systems give each user a group of their own and a umask of 002,
 //! so all files of the user have it. A group is private if it is the owner's primary group, has the owner's name, has
@@ -9,11 +9,14 @@
 
 mod accounts;
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::io::Errno;
+
+use super::{AclTarget, OtherOwner, OtherWriters};
 
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
@@ -21,21 +24,39 @@ const OTHERS_WRITE: u32 = 0o002;
 /// The attribute in which Linux stores an access list.
 const ACCESS_LIST: &str = "system.posix_acl_access";
 
-/// The way to reach a file or directory to read its access list.
-#[derive(Debug, Clone, Copy)]
-pub enum AclTarget<'a> {
-    /// An open file, which nobody can replace.
-    Open(&'a File),
-    /// A directory by its name, since a directory that can't be listed can't be opened.
-    Named(&'a Path),
+/// The mode bit of a sticky directory.
+const STICKY: u32 = 0o1000;
+
+/// The number of the administrator.
+const ROOT: u32 = 0;
+
+pub(super) fn other_owner(
+    metadata: &Metadata,
+    _place: AclTarget<'_>,
+    may_be_root: bool,
+) -> io::Result<Option<OtherOwner>> {
+    let (ours, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
+    let is_ours = owner == ours || (may_be_root && owner == ROOT);
+    Ok((!is_ours).then(|| OtherOwner {
+        owner: owner.to_string(),
+        ours: ours.to_string(),
+    }))
 }
 
-/// Returns who other than the owner may write a file or directory, in words that follow "may be written by"; `None` if
-/// only the owner may.
-#[must_use]
-pub fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Option<String> {
+pub(super) fn is_sticky(metadata: &Metadata) -> bool {
+    metadata.is_dir() && metadata.mode() & STICKY != 0
+}
+
+pub(super) fn closing_command(path: &Path, _id: Option<&str>) -> String {
+    format!("chmod go-w {}", path.display())
+}
+
+pub(super) fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Option<OtherWriters> {
     let mode = metadata.mode();
-    let named = |who: &str| Some(format!("{who} (mode {:03o})", mode & 0o777));
+    let named = |who: &str| {
+        let who = format!("{who} (mode {:03o})", mode & 0o777);
+        Some(OtherWriters { who, id: None })
+    };
     if mode & OTHERS_WRITE != 0 {
         return named("everybody");
     }
@@ -175,7 +196,7 @@ mod tests {
                     AclTarget::Named(file.path()),
                 ] {
                     let who = others_who_write(&metadata, place).expect("user 1 writes");
-                    assert!(who.contains("access list"), "{who}");
+                    assert!(who.to_string().contains("access list"), "{who}");
                 }
             }
             // The file system of temporary files may not support access lists.

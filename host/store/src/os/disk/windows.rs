@@ -1,0 +1,51 @@
+//! The steps of a durable write on Windows.
+//!
+//! A file that another program has open may refuse to be replaced. The rename is then tried again for a while.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use tempfile::{Builder, NamedTempFile, TempPath};
+
+use crate::os::advice::is_in_use;
+use crate::os::in_use::retried;
+
+/// Creates a temporary file in `directory`. The standard library opens it: a file of the crate has the attribute of a
+/// temporary one, which keeps it in memory, and a path in it may not be long.
+pub(crate) fn temporary_in(directory: &Path, named: &Builder<'_, '_>) -> io::Result<NamedTempFile> {
+    named.make_in(directory, |path| {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).open(path)
+    })
+}
+
+/// Renames a temporary file over `path`.
+///
+/// # Errors
+/// A system error; the temporary file is then removed and `path` is unchanged.
+pub(crate) fn replace(mut temporary: TempPath, path: &Path) -> io::Result<()> {
+    // The standard library's rename replaces a file that a reader has open and shares, on the file systems that can.
+    retried(
+        |error| may_pass(error, path),
+        || fs::rename(&temporary, path),
+    )?;
+    temporary.disable_cleanup(true);
+    Ok(())
+}
+
+/// Returns whether a rename that failed may succeed later. An open file is answered as an access that is denied, and so
+/// is a directory in the way, which no wait removes.
+fn may_pass(error: &io::Error, path: &Path) -> bool {
+    is_in_use(error) || error.kind() == io::ErrorKind::PermissionDenied && !path.is_dir()
+}
+
+/// Opens a file such that it can be synced: Windows syncs only files that are open for writing.
+pub(crate) fn open_to_sync(path: &Path) -> io::Result<File> {
+    retried(is_in_use, || OpenOptions::new().write(true).open(path))
+}
+
+/// Does nothing: Windows can't sync a directory, and NTFS writes its names to a journal.
+pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! An open file may be renamed and removed only if all who have it open share that. Our own readers do, but an editor
+//! or a scanner may not.
+
+use std::fs::{File, OpenOptions};
+use std::os::windows::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use windows_sys::Win32::Storage::FileSystem::DELETE;
+
+use crate::os::advice::is_in_use;
+use crate::os::handle;
+
+/// Returns whether somebody has removed an open file.
+pub(crate) fn is_removed(file: &File) -> bool {
+    handle::is_removed(file).is_ok_and(|is_removed| is_removed)
+}
+
+/// Returns whether nobody keeps the file from being renamed or replaced. Missing files count as such.
+pub(crate) fn can_be_renamed(path: &Path) -> bool {
+    let opened = OpenOptions::new().access_mode(DELETE).open(path);
+    !opened.is_err_and(|error| is_in_use(&error))
+}

@@ -1,0 +1,28 @@
+//! The access list of the home's directories, which everything in them inherits.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use crate::os::security;
+use crate::os::write_access::{AclTarget, are_others_allowed};
+
+/// Does nothing: a new file inherits the list of its directory.
+pub(super) fn make_owners(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Does nothing, for the same reason.
+pub(super) fn set_owners_mode(_options: &mut OpenOptions) {}
+
+pub(super) fn close_new_directory(dir: &Path) -> io::Result<()> {
+    security::close_directory(dir)
+}
+
+/// Closes a directory of this user to others.
+pub(crate) fn close_to_others(dir: &Path, _metadata: &Metadata) -> io::Result<()> {
+    match are_others_allowed(AclTarget::Named(dir))? {
+        false => Ok(()),
+        true => security::close_directory(dir),
+    }
+}

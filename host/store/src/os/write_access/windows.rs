@@ -1,0 +1,198 @@
+//! The owner and the access list on Windows.
+//!
+//! The administrators and Windows itself may write everything in any case, as root may on Unix. Everybody else whom the
+//! list allows to write counts, even if another entry denies it: the order of the entries decides that, and a file for
+//! plugins needs no such list.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::Path;
+
+use windows_sys::Win32::Foundation::{GENERIC_ALL, GENERIC_WRITE};
+use windows_sys::Win32::Storage::FileSystem::{
+    DELETE, FILE_APPEND_DATA, FILE_DELETE_CHILD, FILE_WRITE_DATA, WRITE_DAC, WRITE_OWNER,
+};
+
+use super::{AclTarget, OtherOwner, OtherWriters};
+use crate::os::handle;
+use crate::os::security::{self, Access, Grant, Sid};
+
+/// The rights that change a file or what lies in a directory, or that let one take such rights. For a directory, the
+/// first two are those to add a file and to add a directory.
+const WRITING: u32 = FILE_WRITE_DATA
+    | FILE_APPEND_DATA
+    | FILE_DELETE_CHILD
+    | DELETE
+    | WRITE_DAC
+    | WRITE_OWNER
+    | GENERIC_WRITE
+    | GENERIC_ALL;
+
+/// The accounts that may do everything: the system, the administrators and the installer of Windows. The owner's
+/// rights (`S-1-3-4`) are those of an owner that is checked by itself.
+const TRUSTED: [&str; 4] = [
+    "S-1-5-18",
+    "S-1-5-32-544",
+    "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464",
+    "S-1-3-4",
+];
+
+/// The groups that a person knows by name.
+const KNOWN: [(&str, &str); 4] = [
+    ("S-1-1-0", "Everyone"),
+    ("S-1-5-11", "Authenticated Users"),
+    ("S-1-5-32-545", "Users"),
+    ("S-1-5-32-546", "Guests"),
+];
+
+pub(super) fn other_owner(
+    _metadata: &Metadata,
+    place: AclTarget<'_>,
+    _may_be_root: bool,
+) -> io::Result<Option<OtherOwner>> {
+    let (access, ours) = (access(place)?, security::own_user()?);
+    let is_ours = access
+        .owner
+        .as_ref()
+        .is_some_and(|owner| is_trusted(owner, &ours));
+    Ok((!is_ours).then(|| OtherOwner {
+        owner: access
+            .owner
+            .map_or_else(|| "nobody".to_owned(), |owner| owner.to_string()),
+        ours: ours.to_string(),
+    }))
+}
+
+/// Returns false: no directory lets all users add files and keeps each from removing those of others.
+pub(super) fn is_sticky(_metadata: &Metadata) -> bool {
+    false
+}
+
+pub(super) fn closing_command(path: &Path, id: Option<&str>) -> String {
+    let path = path.display();
+    match id {
+        // An inherited right can be removed only after the list has become the file's own.
+        Some(id) => format!("icacls \"{path}\" /inheritance:d /remove:g *{id}"),
+        None => format!("icacls \"{path}\" /reset"),
+    }
+}
+
+pub(super) fn others_who_write(_metadata: &Metadata, place: AclTarget<'_>) -> Option<OtherWriters> {
+    let found = access(place).and_then(|access| Ok((access, security::own_user()?)));
+    match found {
+        Ok((access, ours)) => of_access(&access, &ours, WRITING),
+        // A list that can't be read may allow anything.
+        Err(error) => Some(OtherWriters {
+            who: format!("others: its access list can't be read ({error})"),
+            id: None,
+        }),
+    }
+}
+
+/// Returns whether anybody else has any right, if only to read.
+pub(crate) fn are_others_allowed(place: AclTarget<'_>) -> io::Result<bool> {
+    let (access, ours) = (access(place)?, security::own_user()?);
+    Ok(of_access(&access, &ours, u32::MAX).is_some())
+}
+
+fn access(place: AclTarget<'_>) -> io::Result<Access> {
+    let opened: File;
+    let file = match place {
+        AclTarget::Open(file) => file,
+        AclTarget::Named(path) => {
+            opened = handle::open_to_look(path)?;
+            &opened
+        }
+    };
+    security::access(file)
+}
+
+/// Returns the first other account that has one of these rights.
+fn of_access(access: &Access, ours: &Sid, rights: u32) -> Option<OtherWriters> {
+    let Some(grants) = &access.grants else {
+        return Some(OtherWriters {
+            who: "everybody: it has no access list, or its file system has none".to_owned(),
+            id: None,
+        });
+    };
+    let is_other = |grant: &&Grant| {
+        let is_ours = grant.sid.as_ref().is_some_and(|sid| is_trusted(sid, ours));
+        grant.rights & rights != 0 && !is_ours
+    };
+    let other = grants.iter().find(is_other)?;
+    let id = other.sid.as_ref().map(Sid::to_string);
+    Some(OtherWriters {
+        who: id
+            .as_deref()
+            .map_or_else(|| "an account that is not known here".to_owned(), name_of),
+        id,
+    })
+}
+
+fn is_trusted(sid: &Sid, ours: &Sid) -> bool {
+    sid == ours || TRUSTED.contains(&&*sid.to_string())
+}
+
+fn name_of(id: &str) -> String {
+    match KNOWN.iter().find(|(known, _)| *known == id) {
+        Some((_, name)) => format!("the group {name}"),
+        None => format!("the account {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::security::tests::sid;
+
+    fn access_of(grants: &[(&Sid, u32)]) -> Access {
+        let grant = |(sid, rights): &(&Sid, u32)| Grant {
+            sid: Some((*sid).clone()),
+            rights: *rights,
+        };
+        Access {
+            owner: None,
+            grants: Some(grants.iter().map(grant).collect()),
+        }
+    }
+
+    #[test]
+    fn those_who_write_are_named_and_those_who_read_are_not() {
+        let ours = sid(&[21, 1, 2, 3, 1000]);
+        let (bob, users, system) = (sid(&[21, 1, 2, 3, 1001]), sid(&[32, 545]), sid(&[18]));
+        let who = |grants: &[(&Sid, u32)]| of_access(&access_of(grants), &ours, WRITING);
+        assert_eq!(who(&[(&ours, u32::MAX), (&system, u32::MAX)]), None);
+        assert_eq!(
+            who(&[(&users, 0x12_00a9), (&bob, 0x12_0089)]),
+            None,
+            "they read"
+        );
+        let found = who(&[(&ours, u32::MAX), (&users, 0x13_01bf)]).expect("they modify");
+        assert_eq!(found.to_string(), "the group Users");
+        let command = found.closing_command(Path::new(r"C:\x"));
+        assert_eq!(
+            command,
+            r#"icacls "C:\x" /inheritance:d /remove:g *S-1-5-32-545"#
+        );
+        let found = who(&[(&bob, WRITE_DAC)]).expect("he can take the right");
+        assert_eq!(found.to_string(), "the account S-1-5-21-1-2-3-1001");
+        let none = Access {
+            owner: None,
+            grants: None,
+        };
+        assert!(of_access(&none, &ours, WRITING).is_some());
+    }
+
+    #[test]
+    fn a_file_of_our_own_is_ours() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let metadata = file.as_file().metadata().unwrap();
+        for place in [
+            AclTarget::Open(file.as_file()),
+            AclTarget::Named(file.path()),
+        ] {
+            assert_eq!(other_owner(&metadata, place, false).unwrap(), None);
+            assert_eq!(others_who_write(&metadata, place), None);
+        }
+    }
+}
