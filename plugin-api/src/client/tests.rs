@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 use super::compare::{Descriptions, check};
-use super::fit::fits;
+use super::fit::steps::Steps;
+use super::fit::{fits, fits_in};
 use super::{CallLine, ClientCalls};
 
 /// Pairs of schemas: all values of the first are values of the second.
@@ -257,19 +258,36 @@ fn a_costly_schema_ends_soon() {
     let plain = [
         json!({"type": "string"}),
         json!({"enum": ["b", 1]}),
+        json!({"const": [1]}),
         json!({"type": "array", "items": {"type": "string"}}),
         json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
     ];
-    for (name, part) in costly_parts() {
-        let one = json!({"$ref": format!("#/$defs/{name}")});
-        let times = if name.len() > 1 { 400 } else { 5000 };
-        let costly = json!({"anyOf": vec![one; times], "$defs": {name: part}});
+    for (index, (name, part)) in costly_parts().into_iter().enumerate() {
+        let mentioned = |times: usize| {
+            let one = json!({"$ref": format!("#/$defs/{name}")});
+            json!({"anyOf": vec![one; times], "$defs": {&name: &part}})
+        };
+        let once = plain.iter().map(|plain| steps_of(plain, &mentioned(1)).0);
+        let part_steps = once.max().unwrap_or(0);
+        assert!(part_steps > 1500, "part {index} takes {part_steps} steps");
+        let costly = mentioned(if name.len() > 1 { 400 } else { 5000 });
         for plain in &plain {
             // Without limits on the sizes these take minutes.
-            let _ = fits(plain, &costly);
-            let _ = fits(&costly, plain);
+            let (_, refused) = steps_of(plain, &costly);
+            assert!(refused < 1000, "part {index} goes on for {refused} steps");
         }
     }
+}
+
+/// Returns the steps that a comparison of two schemas in both directions takes at most, and how often none were left.
+fn steps_of(one: &Value, other: &Value) -> (usize, usize) {
+    let of = |given, taken| {
+        let steps = Steps::default();
+        let _ = fits_in(&steps, given, taken);
+        steps.taken_and_refused()
+    };
+    let (first, second) = (of(one, other), of(other, one));
+    (first.0.max(second.0), first.1.max(second.1))
 }
 
 #[test]
