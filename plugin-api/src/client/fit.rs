@@ -40,14 +40,12 @@ pub struct Gap {
 
 /// The place where two schemas part, before it is put into words. Most of them are discarded: they belong to an alternative
 /// of several.
-#[derive(Clone)]
 struct Parting<'v> {
     /// The path inside the value, from its end.
     path: Vec<Inside<'v>>,
     kind: PartingKind<'v>,
 }
 
-#[derive(Clone)]
 enum PartingKind<'v> {
     /// The values of an alternative of the first schema are none of the second.
     Values(Alternative<'v>, Alternatives<'v>),
@@ -56,7 +54,7 @@ enum PartingKind<'v> {
 }
 
 /// A step of a path.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Inside<'v> {
     Element(usize),
     Member(&'v str),
@@ -145,21 +143,23 @@ impl<'v> Comparison<'v, '_> {
         if let [one] = &taken[..] {
             return self.plain_fits(of, given, one, depth);
         }
-        let mut first: Option<Parting<'v>> = None;
+        let mut partings: Option<Parting<'v>> = None;
         let mut is_one_place = true;
         for one in taken.iter() {
             let Err(parting) = self.plain_fits(of, given, one, depth) else {
                 return Ok(());
             };
-            let place = first.get_or_insert_with(|| parting.clone());
-            is_one_place &= place.path == parting.path;
+            is_one_place &= match &mut partings {
+                Some(first) => first.join(&parting),
+                none => none.insert(parting).is_inside(),
+            };
         }
         if self.listed_fit(of, given, taken, depth)
             || self.each_member_fits(of, given, taken, depth)
         {
             return Ok(());
         }
-        let inside = first.filter(|one| is_one_place && !one.path.is_empty());
+        let inside = partings.filter(|_| is_one_place);
         Err(inside.unwrap_or_else(|| Parting::of(given, taken)))
     }
 
@@ -178,9 +178,7 @@ impl<'v> Comparison<'v, '_> {
         listed.iter().all(|value| {
             let mut all = taken.iter();
             all.any(|one| match one.lists().next() {
-                None => self
-                    .plain_fits(type_of(value), given, one, depth)
-                    .is_ok(),
+                None => self.plain_fits(type_of(value), given, one, depth).is_ok(),
                 Some(_) => self.is_listed(value, one),
             })
         })
@@ -421,6 +419,24 @@ impl<'v> Parting<'v> {
     fn below(mut self, step: Inside<'v>) -> Self {
         self.path.push(step);
         self
+    }
+
+    fn is_inside(&self) -> bool {
+        !self.path.is_empty()
+    }
+
+    /// Adds what another alternative takes at the same place. Returns whether it is the same place.
+    fn join(&mut self, other: &Self) -> bool {
+        match (&mut self.kind, &other.kind) {
+            (PartingKind::Values(_, taken), PartingKind::Values(_, more)) => {
+                if taken.len() <= words::NAMED_MAX {
+                    *taken = taken.iter().chain(more.iter()).cloned().collect();
+                }
+            }
+            (PartingKind::Absent, PartingKind::Absent) => {}
+            _ => return false,
+        }
+        self.path == other.path
     }
 
     fn into_words(self) -> Gap {

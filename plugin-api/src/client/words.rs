@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 /// The most alternatives that are named. An error is one line.
-const NAMED_MAX: usize = 4;
+pub const NAMED_MAX: usize = 4;
 /// The depth to which the parts of a schema are named.
 const DEPTH_MAX: usize = 3;
 
