@@ -1,13 +1,13 @@
 //! Tests of the comparison between a client and a daemon, and of the line that a call sends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
 use super::compare::{Descriptions, check};
 use super::fit::steps::Steps;
 use super::fit::{fits, fits_in};
-use super::{CallLine, ClientCalls};
+use super::{CallLine, ClientCalls, LateSchema, LateSchemas};
 
 /// Pairs of schemas: all values of the first are values of the second.
 const FITTING: &[(&str, &str)] = &[
@@ -386,8 +386,13 @@ const OWN_CALLS: ClientCalls = ClientCalls::new(
 ]"#,
 );
 
+/// Returns the schemas of a client, as a static of its code has them.
+fn kept(functions: &'static [LateSchema]) -> &'static LateSchemas {
+    Box::leak(Box::new(LateSchemas::new(functions)))
+}
+
 /// Returns the error of a client with types of its author, at a daemon that takes and returns strings.
-fn refused_late(late: &'static [super::LateSchema]) -> String {
+fn refused_late(late: &'static [LateSchema]) -> String {
     let add = command(&[TEXT, TEXT], "string");
     let list = command(&[], "string");
     let help = json!({"add": {"schema": add}, "list": {"schema": list}});
@@ -395,7 +400,7 @@ fn refused_late(late: &'static [super::LateSchema]) -> String {
         help: Some(help),
         options: None,
     };
-    refused_as(OWN_CALLS.with_late(late), described)
+    refused_as(OWN_CALLS.with_late(kept(late)), described)
 }
 
 fn text() -> Option<Value> {
@@ -439,12 +444,39 @@ fn a_schema_is_made_only_for_a_daemon_with_help() {
         help: None,
         options: Some(json!({"add": 2, "list": 0})),
     };
-    let calls = OWN_CALLS.with_late(&[|| {
+    let late = kept(&[|| {
         IS_MADE.store(true, Ordering::Relaxed);
         None
     }]);
+    let calls = OWN_CALLS.with_late(late);
     assert_eq!(refused_as(calls, described), "");
     assert!(!IS_MADE.load(Ordering::Relaxed), "nothing compares it");
+}
+
+#[test]
+fn a_schema_is_made_once_even_by_a_function_that_panics() {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let late = kept(&[
+        || {
+            MADE.fetch_add(1, Ordering::Relaxed);
+            text()
+        },
+        || {
+            MADE.fetch_add(1, Ordering::Relaxed);
+            panic!("wanted by the test")
+        },
+        count,
+    ]);
+    for _ in 0..2 {
+        let add = command(&[TEXT, TEXT], "string");
+        let described = Descriptions {
+            help: Some(json!({"add": {"schema": add}, "list": {"schema": {}}})),
+            options: None,
+        };
+        let error = refused_as(OWN_CALLS.with_late(late), described);
+        assert!(error.contains("the client reads an integer"), "{error}");
+    }
+    assert_eq!(MADE.load(Ordering::Relaxed), 2);
 }
 
 #[test]
