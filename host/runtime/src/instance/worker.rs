@@ -173,6 +173,11 @@ impl Worker {
             Ok(library) => library,
             Err(text) => return self.refuse(&text.into()).await,
         };
+        if message.manifest.run_time_schemas {
+            // Sent before the author's code runs, so that the host can tell a hang in it from one of the loader.
+            self.wire.send(FrameKind::Describing, 0, &[]);
+            self.wire.drain().await?;
+        }
         // Made here for a preflight, too, where a crash or a hang of the author's code harms nobody.
         match message.manifest.run_time_schemas.then(|| library.schemas()) {
             Some(Ok(Some(schemas))) => self.wire.send(FrameKind::Loaded, 0, &[schemas.as_bytes()]),
