@@ -4,6 +4,9 @@ use dae_plugin_api::testing::{self, TestGuest};
 use dae_tests::{Ecosystem, Guest};
 use serde_json::{Value, json};
 
+#[path = "../fixtures/typed/src/lib.rs"]
+#[allow(dead_code, reason = "its own program calls all of it")]
+mod typed;
 #[path = "../fixtures/vectors/src/lib.rs"]
 mod vectors;
 
@@ -52,6 +55,21 @@ fn real(guest: &mut Guest, name: &str, arguments: &Value) -> Replied {
     reply.map_err(|fault| (fault.code, fault.message, fault.data))
 }
 
+/// The questions about a daemon with types of its own.
+fn questions() -> Vec<(&'static str, Value)> {
+    vec![
+        ("help", json!([])),
+        ("help", json!(["add_point"])),
+        ("help", json!(["points_now"])),
+        ("help", json!(["zzzzzzzz"])),
+        ("help", json!(["add_point", "clear"])),
+        ("help", json!([{"command": "add_point"}])),
+        ("help", json!({"command": "add_point"})),
+        ("help", json!("add_point")),
+        ("options", json!([])),
+    ]
+}
+
 fn tested(guest: &TestGuest, name: &str, arguments: &Value) -> Replied {
     guest.call(name, arguments).map_err(|error| {
         let code = error.code().expect("a code of the protocol").to_owned();
@@ -79,5 +97,23 @@ fn a_test_host_answers_as_a_real_host_does() {
         }
         let events: Vec<String> = in_test.events().iter().map(ToString::to_string).collect();
         assert_eq!(events, ["tick [0]", "tick [1]"]);
+    }
+}
+
+#[test]
+fn a_test_host_shows_the_schemas_of_own_types_as_a_real_host_does() {
+    let host = testing::host();
+    let daemon = host.start::<typed::Typed>(()).expect("it starts");
+    let in_test = daemon.guest().expect("a guest");
+    for flags in [&[][..], &["--isolate"]] {
+        let ecosystem = Ecosystem::start();
+        let mut guest = ecosystem.install("Typed", "typed", flags);
+        for (name, arguments) in questions() {
+            let expected = real(&mut guest, name, &arguments);
+            let found = in_test.call(name, &arguments);
+            let found = found.map_err(|error| error.code().map(ToOwned::to_owned));
+            let expected = expected.map_err(|(code, ..)| Some(code));
+            assert_eq!(found, expected, "{name} {arguments} {flags:?}");
+        }
     }
 }
