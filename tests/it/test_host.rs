@@ -4,9 +4,6 @@ use dae_plugin_api::testing::{self, TestGuest};
 use dae_tests::{Ecosystem, Guest};
 use serde_json::{Value, json};
 
-#[path = "../fixtures/typed/src/lib.rs"]
-#[allow(dead_code, reason = "its own program calls all of it")]
-mod typed;
 #[path = "../fixtures/vectors/src/lib.rs"]
 mod vectors;
 
@@ -39,11 +36,23 @@ fn script() -> Vec<(&'static str, Value)> {
         ("block", json!(["x"])),
         ("unheard-of", json!([])),
         ("options", json!([])),
+    ]
+}
+
+/// The questions about commands, and the commands with a type of the daemon's own.
+fn questions() -> Vec<(&'static str, Value)> {
+    vec![
         ("help", json!([])),
         ("help", json!(["echo"])),
         ("help", json!(["help"])),
         ("help", json!(["zzzzzzzz"])),
         ("help", json!([1])),
+        ("help", json!(["places"])),
+        ("help", json!(["echo", "places"])),
+        ("help", json!([{"command": "places"}])),
+        ("help", json!("places")),
+        ("places", json!([{"east": 1, "name": null}])),
+        ("places", json!([{"name": "x"}])),
     ]
 }
 
@@ -53,21 +62,6 @@ type Replied = Result<Value, (String, String, Option<Value>)>;
 fn real(guest: &mut Guest, name: &str, arguments: &Value) -> Replied {
     let reply = guest.try_ask(name, arguments);
     reply.map_err(|fault| (fault.code, fault.message, fault.data))
-}
-
-/// The questions about a daemon with types of its own.
-fn questions() -> Vec<(&'static str, Value)> {
-    vec![
-        ("help", json!([])),
-        ("help", json!(["add_point"])),
-        ("help", json!(["points_now"])),
-        ("help", json!(["zzzzzzzz"])),
-        ("help", json!(["add_point", "clear"])),
-        ("help", json!([{"command": "add_point"}])),
-        ("help", json!({"command": "add_point"})),
-        ("help", json!("add_point")),
-        ("options", json!([])),
-    ]
 }
 
 fn tested(guest: &TestGuest, name: &str, arguments: &Value) -> Replied {
@@ -90,30 +84,12 @@ fn a_test_host_answers_as_a_real_host_does() {
     for flags in [&[][..], &["--isolate"]] {
         let ecosystem = Ecosystem::start();
         let mut guest = ecosystem.install("Vectors", "vectors", flags);
-        for (name, arguments) in script() {
+        for (name, arguments) in script().into_iter().chain(questions()) {
             let expected = real(&mut guest, name, &arguments);
             let found = tested(&in_test, name, &arguments);
             assert_eq!(found, expected, "{name} {arguments} {flags:?}");
         }
         let events: Vec<String> = in_test.events().iter().map(ToString::to_string).collect();
         assert_eq!(events, ["tick [0]", "tick [1]"]);
-    }
-}
-
-#[test]
-fn a_test_host_shows_the_schemas_of_own_types_as_a_real_host_does() {
-    let host = testing::host();
-    let daemon = host.start::<typed::Typed>(()).expect("it starts");
-    let in_test = daemon.guest().expect("a guest");
-    for flags in [&[][..], &["--isolate"]] {
-        let ecosystem = Ecosystem::start();
-        let mut guest = ecosystem.install("Typed", "typed", flags);
-        for (name, arguments) in questions() {
-            let expected = real(&mut guest, name, &arguments);
-            let found = in_test.call(name, &arguments);
-            let found = found.map_err(|error| error.code().map(ToOwned::to_owned));
-            let expected = expected.map_err(|(code, ..)| Some(code));
-            assert_eq!(found, expected, "{name} {arguments} {flags:?}");
-        }
     }
 }
