@@ -53,6 +53,10 @@ fn make<D: Exported>() -> Vec<LateCommand> {
 }
 
 #[cfg(not(feature = "schema"))]
+#[allow(
+    clippy::extra_unused_type_parameters,
+    reason = "with the feature it is used"
+)]
 fn make<D: Exported>() -> Vec<LateCommand> {
     Vec::new()
 }
