@@ -163,7 +163,7 @@ fn check_beginning(path: &Path, file: &File) -> Result<(), FileFault> {
 fn check_trusted(path: &Path, file: &File, metadata: &Metadata) -> Result<(), FileFault> {
     check_hands(path, AclTarget::Open(file), metadata)?;
     // The file can be replaced in two places: the directory of a symbolic link and the directory of its target.
-    let real = fs::canonicalize(path).map_err(|e| unreadable(path, &e))?;
+    let real = plugin_file::real_path(path).map_err(|e| unreadable(path, &e))?;
     let named = std::path::absolute(path).map_err(|e| unreadable(path, &e))?;
     for directory in [named.parent(), real.parent()].into_iter().flatten() {
         let metadata = fs::metadata(directory).map_err(|e| unreadable(path, &e))?;

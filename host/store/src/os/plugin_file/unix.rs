@@ -1,9 +1,9 @@
 //! If the file has become a pipe, the open must not wait for a writer.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 mod tests;
@@ -24,4 +24,9 @@ pub(crate) fn is_on_disk(_file: &File) -> bool {
 /// Reads the beginning of a file into `beginning` and returns the number of bytes. The file's position stays.
 pub(crate) fn read_beginning(file: &File, beginning: &mut [u8]) -> io::Result<usize> {
     file.read_at(beginning, 0)
+}
+
+/// Returns the path without links.
+pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
 }

@@ -1,0 +1,1 @@
+//! One session with the whole command line, and the texts that a person sees.

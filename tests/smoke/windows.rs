@@ -1,0 +1,1 @@
+//! What only Windows does: files that others have open, drives that go, pipes of others, names of devices.
