@@ -28,6 +28,8 @@ pub const PATIENT: Duration = Duration::from_secs(60);
 pub struct Host {
     program: &'static Program,
     home: PathBuf,
+    /// The program's name of the home.
+    named: String,
     running: Option<Running>,
     // Dropped last, because the host works in it.
     directory: TempDir,
@@ -54,14 +56,21 @@ impl Host {
     pub fn asleep_in(program: &'static Program, name: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("dae-").tempdir();
         let directory = directory.expect("a temporary directory");
+        let home = directory.path().join(name);
         let host = Host {
             program,
-            home: directory.path().join(name),
+            named: program.path(&home),
+            home,
             running: None,
             directory,
         };
         host.configure(&json!({}));
         host
+    }
+
+    /// Gives the program another name of the home, from the next start on.
+    pub fn name_home(&mut self, name: &str) {
+        name.clone_into(&mut self.named);
     }
 
     /// Writes the config file, for the next start. The host looks for no daemons of other hosts: there are many.
@@ -126,7 +135,7 @@ impl Host {
     /// Returns a command for this home.
     pub fn command(&self) -> Command {
         let mut command = self.program.command();
-        command.args(["--home", &self.path(&self.home)]);
+        command.args(["--home", &self.named]);
         command
     }
 
@@ -151,7 +160,7 @@ impl Host {
     /// Returns a text without what differs from run to run.
     pub fn plain(&self, text: &str) -> String {
         let places = [
-            (self.path(&self.home), "HOME"),
+            (self.named.clone(), "HOME"),
             (self.path(self.directory.path()), "TEMP"),
         ];
         text::plain(text, &places)
@@ -240,11 +249,6 @@ impl Host {
     /// Returns the program's name of a path.
     pub fn path(&self, path: &Path) -> String {
         self.program.path(path)
-    }
-
-    /// Returns the program under test.
-    pub fn program(&self) -> &'static Program {
-        self.program
     }
 
     /// Returns the directory of the home.

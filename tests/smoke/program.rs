@@ -154,6 +154,11 @@ impl Program {
         }
     }
 
+    /// Returns the folder of the plugins.
+    pub fn plugin_folder(&self) -> &Path {
+        &self.plugins
+    }
+
     /// Returns the path of a plugin.
     ///
     /// # Panics

@@ -42,7 +42,8 @@ fn a_changed_file_is_reloaded_by_itself_and_the_state_goes_along() {
     let file = host.scratch(&program.library("counter"));
     for flags in [&["--isolate"][..], &[]] {
         host.put("counter", &file, "first");
-        let words = [&["install", "Counter", &host.path(&file)], flags].concat();
+        let named = host.path(&file);
+        let words = [&["install", "Counter", &named], flags].concat();
         let _ = host.cli(&words).ok();
         let mut guest = host.guest("Counter");
         assert_eq!(guest.ask("increment", &json!([5])), 5);
