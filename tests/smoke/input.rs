@@ -114,19 +114,19 @@ fn names_and_files_that_are_wrong_are_refused_with_a_reason() {
         (
             &["call", "Smaple", "met"],
             4,
-            "dae-host: there is no daemon Smaple; `list` shows all",
+            "dae-host: there is no daemon Smaple; did you mean Sample?",
         ),
         (
             &["stop", "Sampel"],
             4,
-            "there is no daemon \"Sampel\" in this home; did you mean Sample?",
+            "there is no daemon Sampel; did you mean Sample?",
         ),
         (
             &["install", "Sample", &file],
             1,
             "install NAME FILE --replace",
         ),
-        (&["install", "9lives", &file], 1, "9lives"),
+        (&["install", "no/name", &file], 1, "no/name"),
         (&["install", "Notes", &notes], 1, "notes.txt"),
         (
             &["install", "Nothing", &host.path(&host.scratch("nothing"))],

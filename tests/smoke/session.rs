@@ -76,10 +76,7 @@ fn a_session_shows_what_each_command_says() {
         ),
         ("rollback Counter --list", VERSIONS),
         ("logs Counter -n 2", LOGS),
-        (
-            "uninstall Counter",
-            "Counter is uninstalled; its log is kept until 0-0-0",
-        ),
+        ("uninstall Counter", UNINSTALLED),
     ]);
     let said = session.host.shut_down().stdout;
     let said = session.host.plain(&said);
@@ -120,13 +117,18 @@ Counter: ready
  guests 0
  hash HASH
  source FILE
- state from -";
+ state from clean";
 
 /// The output of `rollback --list` after the rollback.
 const VERSIONS: &str = "\
 HASH VERSION PLACE NOTE
 HASH 0.0.0 newer -
 HASH 0.0.0 runs -";
+
+/// The output of `uninstall` of a daemon that has a state.
+const UNINSTALLED: &str = "\
+Counter is uninstalled; its state (0 B) and log are kept until 0-0-0; `dae-host --home HOME install Counter FILE \
+--state last` starts from its state, `dae-host --home HOME state Counter --history` shows it";
 
 /// The last lines of the log then.
 const LOGS: &str = "\
@@ -150,7 +152,7 @@ fn check_describes_a_plugin_without_a_host() {
         " abi 0 (dae-plugin-api 0.0.0)",
         " panic unwind",
         " commands",
-        " increment(by?: integer) One more, or `by` more.",
+        " increment(by?: integer from 0) One more, or `by` more.",
         " count() The count.",
     ];
     assert_eq!(lines, expected);

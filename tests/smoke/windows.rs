@@ -166,6 +166,8 @@ fn a_home_whose_drive_goes_and_comes_back_has_lost_nothing() {
     host.wake();
     host.until_state("Counter", "ready");
     assert_eq!(host.call(&["Counter", "count"]), "4");
+    // The drive goes before the host does.
+    host.shut_down();
 }
 
 #[test]

@@ -35,10 +35,14 @@ pub fn open(path: &Path) -> Result<File, FileFault> {
 }
 
 fn opened(path: &Path) -> Result<File, FileFault> {
+    let fault = |error: io::Error| match plugin_file::is_of_device(&error) {
+        true => no_regular_file(),
+        false => unreadable(path, &error),
+    };
     // Checked before opening, because opening some devices has an effect.
-    check_is_file(&fs::metadata(path).map_err(|e| unreadable(path, &e))?)?;
-    let file = plugin_file::open(path).map_err(|e| unreadable(path, &e))?;
-    let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;
+    check_is_file(&fs::metadata(path).map_err(fault)?)?;
+    let file = plugin_file::open(path).map_err(fault)?;
+    let metadata = file.metadata().map_err(fault)?;
     check_is_file(&metadata)?;
     if !plugin_file::is_on_disk(&file) {
         return Err(no_regular_file());
