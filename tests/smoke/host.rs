@@ -92,6 +92,17 @@ impl Host {
     /// Panics if it says nothing.
     #[track_caller]
     pub fn wake(&mut self) -> String {
+        let mut running = self.launch();
+        let line = running.line_within(START_MAX);
+        self.running = Some(running);
+        line.unwrap_or_else(|| panic!("the host has ended:\n{}", self.stderr()))
+    }
+
+    /// Starts a host in the home beside others that may run, and doesn't wait for it.
+    ///
+    /// # Panics
+    /// Panics if it can't be run.
+    pub fn launch(&self) -> Running {
         let stderr = File::options()
             .create(true)
             .append(true)
@@ -100,10 +111,7 @@ impl Host {
         command
             .arg("run")
             .stderr(stderr.expect("a file of our own"));
-        let mut running = Running::start(&mut command);
-        let line = running.line_within(START_MAX);
-        self.running = Some(running);
-        line.unwrap_or_else(|| panic!("the host has ended:\n{}", self.stderr()))
+        Running::start(&mut command)
     }
 
     /// Ends the host by `shutdown`, and returns what that says.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::host::{Host, make_private};
+use crate::host::{Host, PATIENT, make_private};
 use crate::program::Program;
 
 /// The length of a path that is longer than Windows takes in its oldest form (bytes).
@@ -76,6 +76,28 @@ fn a_home_has_one_host() {
                     one, or choose another home (--home or DAE_HOME names another home)";
     assert_eq!(text, expected);
     assert_eq!(host.names(), ["Dae"], "the first host runs on");
+}
+
+#[test]
+fn of_two_hosts_that_start_at_once_one_runs() {
+    let Some(program) = Program::asked() else {
+        return;
+    };
+    let mut host = Host::asleep(program);
+    let mut rivals = [host.launch(), host.launch()];
+    let lines = rivals.each_mut().map(|rival| rival.line_within(PATIENT));
+    let [first, second] = &lines;
+    assert!(first.is_some() != second.is_some(), "{lines:?}");
+    let (winner, loser) = match first {
+        Some(_) => (0, 1),
+        None => (1, 0),
+    };
+    assert_eq!(rivals[loser].end(PATIENT), Some(6));
+    assert_eq!(host.names(), ["Dae"]);
+    let _ = host.cli(&["shutdown"]).ok();
+    assert_eq!(rivals[winner].end(PATIENT), Some(0));
+    // The home is free again.
+    host.wake();
 }
 
 #[test]
