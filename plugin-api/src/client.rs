@@ -1,5 +1,8 @@
 //! The client of a daemon with types: what `#[daemon_client]` writes its methods with.
 //!
+//! The schemas of built-in types are constants of the client. Those of its author's types are made at each connect, with the
+//! feature `schema`. A type without one, or whose `JsonSchema` panics, fits everything.
+//!
 //! A client owns its connection, and its last clone closes it. So a command may connect each time that it runs, without
 //! leaving connections behind. The schemas are compared once for each connection, when it opens. The host makes the
 //! connection again after a restart of the daemon, without another comparison: a daemon refuses what it doesn't take.
@@ -27,6 +30,36 @@ const UNANSWERED: [&str; 5] = [
     "timeout",
 ];
 
+/// A function that makes the schema of a type, if the type has one.
+pub type LateSchema = fn() -> Option<Value>;
+
+/// The commands of a client, with the schemas of what it sends and of what it reads.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientCalls {
+    /// JSON in the form of `help`. The schema of an author's own type is `true` in it.
+    constant: &'static [u8],
+    /// The schemas that only run time knows: of each command those of the arguments, then that of the result. Empty without
+    /// the feature `schema`.
+    late: &'static [LateSchema],
+}
+
+impl ClientCalls {
+    /// Describes the commands of a client as far as the compiler knows them.
+    #[must_use]
+    pub const fn new(constant: &'static [u8]) -> Self {
+        ClientCalls {
+            constant,
+            late: &[],
+        }
+    }
+
+    /// Adds the functions for all schemas, in their order.
+    #[must_use]
+    pub const fn with_late(self, late: &'static [LateSchema]) -> Self {
+        ClientCalls { late, ..self }
+    }
+}
+
 /// A connection to a daemon. It closes with its last clone.
 #[derive(Clone, Debug)]
 pub struct DaemonConnection(Arc<OpenConnection>);
@@ -38,11 +71,11 @@ struct OpenConnection {
 }
 
 impl DaemonConnection {
-    /// Connects to a daemon, and compares it with `calls`: the commands of a client, as JSON.
+    /// Connects to a daemon, and compares it with the commands of a client.
     ///
     /// # Errors
     /// Those of [`Ecosystem::connect`]; or a command is not there, or takes or returns something else.
-    pub async fn open(eco: &Ecosystem, daemon: &str, calls: &[u8]) -> Result<Self> {
+    pub async fn open(eco: &Ecosystem, daemon: &str, calls: ClientCalls) -> Result<Self> {
         let guest = eco.connect(daemon).await?;
         let connection = DaemonConnection(Arc::new(OpenConnection {
             guest,
@@ -184,5 +217,7 @@ impl CallLine {
     }
 }
 
+#[cfg(all(test, feature = "schema"))]
+mod own_types;
 #[cfg(test)]
 mod tests;

@@ -122,7 +122,7 @@
 //! ```
 //!
 //! `at` compares the trait with the schemas that the daemon shows in `help`. What doesn't fit is an error that names the command
-//! and the argument. See [`daemon_client`].
+//! and the argument. A type of your own is compared if it derives `JsonSchema`, with the feature `schema`. See [`daemon_client`].
 //!
 //! - **Order.** Whatever is sent over one connection is read in the same order. Handlers run one after the other, in
 //!   the order of the events. They must not block.

@@ -1,5 +1,7 @@
 //! The API of the embedding program: calls to daemons, the stream of events, and errors that speak of the library.
 
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use dae_host::Dae;
@@ -35,6 +37,52 @@ pub(super) fn taken_name(runtime: &Runtime) {
         );
         dae.shutdown(GRACE).await;
     });
+}
+
+/// Tests that `dae-host shutdown` is refused by default and leaves the ecosystem as it is, and that a program which allows
+/// it gets the request and ends by itself.
+pub(super) fn requested_end(runtime: &Runtime) {
+    runtime.block_on(async {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dae = start(home.path(), &json!({})).await;
+        let plugin = Artefacts::of_tests().plugin("sample");
+        dae.install("Sample", plugin).await.expect("it is new");
+        let refused = run_shutdown(home.path()).await;
+        let text = String::from_utf8_lossy(&refused.stderr);
+        let program = format!("part of another program (pid {})", std::process::id());
+        assert!(
+            !refused.status.success() && text.contains(&program),
+            "{text}"
+        );
+        let sum = dae.call::<i64>("Sample", "add", (1, 2)).await;
+        assert_eq!(sum.expect("it lives on"), 3);
+        dae.shutdown(GRACE).await;
+    });
+    runtime.block_on(async {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let builder = Dae::builder().home(home.path()).ends_on_request();
+        let dae = builder.start().await.expect("an ecosystem starts");
+        let command = run_shutdown(home.path());
+        let program = async {
+            let requested = timeout(LIMIT, dae.shutdown_requested()).await;
+            requested.expect("the owner's request");
+            // A request is remembered, for a program that begins to wait late.
+            dae.shutdown_requested().await;
+            dae.shutdown(GRACE).await;
+            drop(dae);
+        };
+        let (ended, ()) = tokio::join!(command, program);
+        assert!(ended.status.success(), "{ended:?}");
+    });
+}
+
+/// Runs the command `shutdown` of the program for a home.
+async fn run_shutdown(home: &Path) -> Output {
+    let mut command = Command::new(Artefacts::of_tests().host());
+    command.arg("--home").arg(home).arg("shutdown");
+    let run = tokio::task::spawn_blocking(move || command.output());
+    let output = run.await.expect("the command runs");
+    output.expect("the program is there")
 }
 
 /// Tests that a program calls daemons by name in both modes, with types of its own, and gets every kind of error.

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 /// The name of a test, and its function.
 type Test = (&'static str, fn(&Runtime));
 
-const TESTS: [Test; 12] = [
+const TESTS: [Test; 13] = [
     ("two_built_in_daemons_live_as_others_do", builtin::life),
     (
         "a_built_in_daemon_is_supervised_and_its_limits_are_told",
@@ -27,6 +27,10 @@ const TESTS: [Test; 12] = [
     (
         "a_second_install_is_refused_in_the_words_of_the_library",
         api::taken_name,
+    ),
+    (
+        "an_ecosystem_ends_on_the_owners_request_only_if_its_program_allows_that",
+        api::requested_end,
     ),
     ("a_program_calls_the_daemons_of_its_ecosystem", api::calls),
     (

@@ -140,7 +140,7 @@ const TYPED_WRONG: [(&str, i32, &str); 9] = [
         1,
         "the argument double is missing; it is fractions(double: number",
     ),
-    ("fractions 1 --singel 2", 2, "did you mean --single?"),
+    ("fractions 1 --singel 2", 2, "Did you mean --single?"),
     ("points_now --json", 2, "`dae-host call --json … "),
     ("add_point {x:", 2, "add_point is not JSON"),
 ];
@@ -162,7 +162,7 @@ fn a_plugins_own_types_decide() {
 
 /// Calls of `Strange` that fail, with their exit codes and messages.
 const WRONG: [(&str, i32, &str); 12] = [
-    ("find --woh Ada", 2, "did you mean --who?"),
+    ("find --woh Ada", 2, "Did you mean --who?"),
     (
         "find Ada --who Eve",
         2,

@@ -115,14 +115,20 @@ fn messages_of_a_stop(ecosystem: &Ecosystem) -> Vec<String> {
     })
 }
 
+/// Starts a host with the daemon `Hangs`, whose `stop` never ends.
+fn with_a_hang(grace_ms: u32, flags: &[&str]) -> Ecosystem {
+    let ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": grace_ms}));
+    let file = ecosystem.plugin("lifecycle").to_owned();
+    let file = file.to_str().expect("UTF-8");
+    let hangs = ["install", "Hangs", file, "--config", r#"{"stop":"block"}"#];
+    let _ = ecosystem.cli(&[&hangs, flags].concat()).ok();
+    ecosystem
+}
+
 #[test]
 fn the_owner_sees_what_a_shutdown_waits_for() {
     for flags in PLACES {
-        let mut ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": 3_000}));
-        let file = ecosystem.plugin("lifecycle").to_owned();
-        let file = file.to_str().expect("UTF-8");
-        let hangs = ["install", "Hangs", file, "--config", r#"{"stop":"block"}"#];
-        let _ = ecosystem.cli(&[&hangs, flags].concat()).ok();
+        let mut ecosystem = with_a_hang(3_000, flags);
         ecosystem.signal(Signal::TERM);
         until(LIMIT, "the stop is under way", || {
             ecosystem.stderr().contains("step: stop")
@@ -264,11 +270,7 @@ fn the_command_ends_a_host_in_order_and_returns_after_its_end() {
 #[test]
 fn the_command_waits_for_a_daemon_that_hangs_and_may_be_repeated() {
     for flags in PLACES {
-        let mut ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": 2_000}));
-        let file = ecosystem.plugin("lifecycle").to_owned();
-        let file = file.to_str().expect("UTF-8");
-        let hangs = ["install", "Hangs", file, "--config", r#"{"stop":"block"}"#];
-        let _ = ecosystem.cli(&[&hangs, flags].concat()).ok();
+        let mut ecosystem = with_a_hang(2_000, flags);
         std::thread::scope(|scope| {
             let first = scope.spawn(|| ecosystem.cli(&["shutdown"]));
             until(LIMIT, "the stop is under way", || {
@@ -281,6 +283,35 @@ fn the_command_waits_for_a_daemon_that_hangs_and_may_be_repeated() {
             assert!(first.stdout.contains("has ended"), "{flags:?}: {first:?}");
         });
         assert_eq!(ecosystem.end(), 0, "{}", ecosystem.stderr());
+    }
+}
+
+/// A service manager sends a signal to a service whose own command to stop takes long.
+#[test]
+fn the_first_signal_after_the_command_cuts_nothing_short_and_the_second_does() {
+    for (is_repeated, expected) in [(false, 0), (true, 130)] {
+        let mut ecosystem = with_a_hang(2_000, &["--isolate"]);
+        let mut guest = ecosystem.install("Counter", "counter", &[]);
+        assert_eq!(guest.ask("increment", &json!([3])), 3);
+        std::thread::scope(|scope| {
+            let command = scope.spawn(|| ecosystem.cli(&["shutdown"]));
+            until(LIMIT, "the stop is under way", || {
+                ecosystem.stderr().contains("step: stop")
+            });
+            ecosystem.signal(Signal::TERM);
+            if is_repeated {
+                // Signals that come close together count as one.
+                until(LIMIT, "its end at once", || {
+                    ecosystem.signal(Signal::TERM);
+                    process::is_gone(ecosystem.pid())
+                });
+            }
+            let _ = command.join().expect("a command that ends");
+        });
+        assert_eq!(ecosystem.end(), expected, "{}", ecosystem.stderr());
+        if !is_repeated {
+            assert_eq!(kept_count(&ecosystem, "Counter"), Some(3));
+        }
     }
 }
 

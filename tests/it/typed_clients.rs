@@ -78,6 +78,44 @@ fn a_client_that_does_not_fit_is_refused_with_the_argument() {
     });
 }
 
+/// The clients of `Typed` in the peer that don't fit, each with the fault.
+const UNFIT: [(&str, &str); 2] = [
+    (
+        "LargePoints",
+        "`add_point`, argument 1 (`point`) at .x: the client sends an integer from -9223372036854775808 to 9223372036854775807, and the \
+         daemon takes an integer from -2147483648 to 2147483647; `texts`, argument 3 (`more`): \
+         the client sends an object with `x`, and the daemon takes a string; change the client",
+    ),
+    (
+        "HighPoints",
+        "`points_now`, result at [0].z: the daemon returns an object that may be without it, and the client reads only one that \
+         has it; change the client",
+    ),
+];
+
+#[test]
+fn a_client_with_types_of_its_own_is_compared_when_it_connects() {
+    in_both_modes(|ecosystem, peer| {
+        let _ = ecosystem.install("Typed", "typed", &["--isolate"]);
+        assert_eq!(peer.ask("add_point_by", &json!(["Points"])), 1);
+        for (client, fault) in UNFIT {
+            let refused = peer.ask_in_vain("add_point_by", &json!([client]));
+            let expected = format!("Typed does not fit this client: {fault}");
+            assert!(refused.message.starts_with(&expected), "{refused:?}");
+        }
+        // Nothing is known of these types, so the daemon refuses the call itself.
+        let called = peer.ask_in_vain("add_point_by", &json!(["UnknownPoints"]));
+        assert_eq!(called.code, "failed");
+        assert!(
+            called.message.contains("the member `x` is missing"),
+            "{called:?}"
+        );
+        let log = ecosystem.logged("Peer");
+        let has_panic = log.iter().any(|line| line.contains("wanted by the test"));
+        assert!(has_panic, "{log:?}");
+    });
+}
+
 #[test]
 fn a_daemon_in_another_language_is_compared_by_its_options() {
     let Some(mut python) = tool("python3", &["--version"]) else {

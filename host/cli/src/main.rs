@@ -4,8 +4,8 @@
 //! none. Every other command that needs a host talks to a running one over its control socket (see `client`) and ends.
 //! `install` and `uninstall` also work without a host, on the store itself, under the home's lock.
 //!
-//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `query`, `call`, `logs`. They share a [`Session`] and
-//! nothing else. All of them print through `show` and end through `exit`.
+//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `query`, `call`, `logs`. They share a
+//! [`Session`] and nothing else. All of them print through `show` and end through `exit`.
 
 mod call;
 mod caller_check;

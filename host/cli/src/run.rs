@@ -1,8 +1,9 @@
-//! `run`: the program becomes the host of its home, in the foreground, until a signal ends it.
+//! `run`: the program becomes the host of its home, in the foreground, until a signal or its owner's `shutdown` ends it.
 //!
-//! The first SIGTERM or SIGINT, or `dae-host shutdown`, ends it in order: it takes no new commands, gives the running ones their grace period,
-//! runs every daemon's `stop`, flushes files and exits with code 0. The second one ends it at once with code 130. A
-//! closed terminal (SIGHUP) and a few other signals end it in order too; see `signals`. The handlers are installed
+//! The first SIGTERM or SIGINT, or `dae-host shutdown`, ends it in order: it takes no new commands, gives the running
+//! ones their grace period, runs every daemon's `stop`, flushes files and exits with code 0. The second signal ends it at
+//! once with code 130. The first one after a `shutdown` changes nothing: a service manager sends it to a service whose
+//! own command to stop was `shutdown`. A closed terminal (SIGHUP) and a few other signals end it in order too; see `signals`. The handlers are installed
 //! before anything starts, so that an early signal is not lost and does not kill a half-started host.
 //!
 //! `-v` shows more of the host's own log, and `RUST_LOG` overrides the level, as in other programs. The log of daemons
@@ -134,15 +135,15 @@ pub(super) fn host(
         let mut endings = handlers.listen().context("cannot listen for signals")?;
         // A start is not cut short: what it has begun is ended in order.
         let dae = dae.start().await?;
-        let begun = tokio::select! {
-            () = is_to_end(&mut endings, &dae) => None,
-            result = begin(&dae) => Some(result),
+        let (begun, mut cause) = tokio::select! {
+            cause = is_to_end(&mut endings, &dae) => (Ok(()), Some(cause)),
+            result = begin(&dae) => (result, None),
         };
-        if let Some(Ok(())) = begun {
-            is_to_end(&mut endings, &dae).await;
+        if begun.is_ok() && cause.is_none() {
+            cause = Some(is_to_end(&mut endings, &dae).await);
         }
-        end(dae, endings, hosting.on_abort).await;
-        begun.unwrap_or(Ok(()))
+        end(dae, (endings, cause), hosting.on_abort).await;
+        begun
     });
     runtime.shutdown_timeout(THREADS_END_MAX);
     journal.flush(LOG_SHOWN_MAX);
@@ -187,9 +188,16 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
     Ok(journal)
 }
 
-async fn end(dae: Dae, mut endings: EndSignals, on_abort: Box<dyn FnOnce() + Send>) {
+async fn end(
+    dae: Dae,
+    (mut endings, cause): (EndSignals, Option<EndCause>),
+    on_abort: Box<dyn FnOnce() + Send>,
+) {
     service_manager::is_stopping();
     tokio::spawn(tasks::logged("the second signal", async move {
+        if cause == Some(EndCause::Request) {
+            endings.first().await;
+        }
         endings.second().await;
         on_abort();
         library::exit(CODE_INTERRUPTED);
@@ -203,10 +211,20 @@ fn tell_service_manager(news: &StopNews) {
     service_manager::needs_time(within, &news.status);
 }
 
-/// Waits for a signal that ends the host in order, or for `shutdown` on the control socket.
-async fn is_to_end(endings: &mut EndSignals, dae: &Dae) {
+/// The reason for an orderly end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndCause {
+    Signal,
+    /// `shutdown` on the control socket.
+    Request,
+}
+
+/// Waits for a signal that ends the host in order, or for `shutdown` on the control socket. If both have come, the signal
+/// counts, so that it isn't taken for a second one.
+async fn is_to_end(endings: &mut EndSignals, dae: &Dae) -> EndCause {
     tokio::select! {
-        () = endings.first() => {}
-        () = dae.shutdown_requested() => {}
+        biased;
+        () = endings.first() => EndCause::Signal,
+        () = dae.shutdown_requested() => EndCause::Request,
     }
 }

@@ -348,14 +348,15 @@ impl Dae {
     }
 }
 
-/// Requests the end of the host once the reply is on its way. A repetition changes nothing.
+/// Requests the end of the host. The connection's task writes the reply before it sees the end. A repetition changes
+/// nothing.
 fn shutdown(dae: &Dae, arguments: &[u8]) -> BuiltInAnswer {
     if let Err(fault) = none(arguments) {
         return ended(Err::<(), _>(fault));
     }
     if !dae.inner.lifetime.can_be_ended() {
         let text = format!(
-            "this host is part of another program, which ends it by itself; end that program (pid {})",
+            "this host is part of another program (pid {}), which doesn't allow `shutdown`; end that program",
             std::process::id()
         );
         return ended(Err::<(), _>(Fault::failed(text)));

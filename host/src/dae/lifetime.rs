@@ -61,7 +61,8 @@ impl Lifetime {
         let Some(requested) = &self.requested else {
             return;
         };
-        if !requested.is_cancelled() {
+        // A host that is ending already has another reason.
+        if !requested.is_cancelled() && !self.ending.is_cancelled() {
             tracing::info!("the host ends, as its owner asked on the control socket");
         }
         requested.cancel();

@@ -1,9 +1,9 @@
 //! A home: the directories of one ecosystem, and the lock that lets only one host use them at a time.
 //!
-//! The default is the XDG directories, and `%LOCALAPPDATA%\\dae` on Windows. `--home` or `DAE_HOME` chooses a single directory for everything, for tests and
-//! for several ecosystems on a machine. Everything in the home belongs to the host and is accessible only to its user
-//! (0700), since anyone who can write there can make the host run anything. A home that others can write is refused
-//! instead of repaired: the user must decide.
+//! The default is the XDG directories, and `%LOCALAPPDATA%\dae` on Windows. `--home` or `DAE_HOME` chooses a single
+//! directory for everything, for tests and for several ecosystems on a machine. Everything in the home belongs to the
+//! host and is accessible only to its user (0700), since anyone who can write there can make the host run anything. A
+//! home that others can write is refused instead of repaired: the user must decide.
 //!
 //! All paths are absolute, so a later change of the working directory has no effect. Errors here end the program, since
 //! a host can't work without a home.

@@ -19,7 +19,8 @@
 //! - [`rate_limit`]: messages that are logged at a limited rate · [`lock`]: the function that locks a mutex
 //! - [`os`]: the code that depends on the operating system, with [`write_access`]: the check of who may write a file
 
-#![deny(unsafe_code)]
+#![cfg_attr(windows, deny(unsafe_code))]
+#![cfg_attr(not(windows), forbid(unsafe_code))]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod archive;

@@ -18,6 +18,8 @@ mod journal;
 mod layer;
 mod line;
 mod open;
+#[cfg(test)]
+pub(crate) mod sample;
 mod tail;
 
 pub use console::Console;

@@ -1,8 +1,8 @@
 //! The code that depends on the operating system: one module for each matter, with a twin for each system.
 //!
 //! A module's own file holds its documentation and the part that all systems share. Its twins are `unix.rs` (and
-//! `linux.rs`, where Linux differs from other systems) and `windows.rs`; they have the same functions. No other file of
-//! this crate names a system. `handle`, `in_use` and `security` are parts that several Windows twins share. Only `handle`,
+//! `linux.rs`, where Linux differs from other systems) and `windows.rs`; they have the same functions, but for a few that only
+//! one system needs. No other file of this crate names a system. `handle`, `in_use` and `security` are parts that several Windows twins share. Only `handle`,
 //! `security` and `home_lock` call Windows directly, so that no other file needs `unsafe`.
 
 pub(crate) mod advice;

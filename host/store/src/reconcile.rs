@@ -107,9 +107,9 @@ impl TriedFiles {
         self.done.get(&seen.path) != Some(&seen.stamp) || !waits_in_vain
     }
 
-    /// Returns whether that file was handled before and then written again. Its length, its modification time or its
-    /// inode shows that. A new mode, owner or hard link is no writing, although it changes the stamp as well. But it may
-    /// be what a refused file needs, so that counts.
+    /// Returns whether that file was written again since it was handled, or was refused. Its length, its modification time
+    /// or its inode shows that it was written. A new mode, owner or hard link does not, although it changes the stamp as
+    /// well. A refused file may need only a new mode, so for it any change counts.
     #[must_use]
     pub fn is_rewritten(&self, seen: &CandidateFile) -> bool {
         let written = |stamp: &Stamp| (stamp.bytes, stamp.modified, stamp.marks.inode);

@@ -1,8 +1,8 @@
 //! Reads a trait with `#[daemon_client]`, and writes the client in its place: a struct of the trait's name with one
 //! method for each function.
 //!
-//! The schemas of the arguments and results are one constant text, as in a manifest. `dae_plugin_api::client` compares
-//! it with the daemon's own schemas when it connects.
+//! The schemas of the arguments and results are one constant text, as in a manifest. Those that only run time knows are made
+//! by functions beside it. `dae_plugin_api::client` compares both with the daemon's own schemas when it connects.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
@@ -331,7 +331,7 @@ fn own_methods(DaemonClient { name, calls }: &DaemonClient, vis: &Visibility) ->
             daemon: &str,
         ) -> ::dae_plugin_api::Result<Self> {
             #description
-            let connection = ::dae_plugin_api::client::DaemonConnection::open(eco, daemon, &__DAE_CLIENT).await?;
+            let connection = ::dae_plugin_api::client::DaemonConnection::open(eco, daemon, calls).await?;
             ::core::result::Result::Ok(Self { connection })
         }
 
@@ -379,7 +379,8 @@ fn at(ty: &Type) -> Span {
     Span::mixed_site().located_at(ty.span())
 }
 
-/// Writes the constant that describes the commands, in the form that `help` has for each of a daemon's commands.
+/// Writes the variable `calls`, which describes the commands: a constant text in the form that `help` has for each of a
+/// daemon's commands, and the functions for the schemas that only run time knows.
 fn description(calls: &[RemoteCall]) -> TokenStream {
     let mut parts = Parts::default();
     parts.text("[");
@@ -389,12 +390,35 @@ fn description(calls: &[RemoteCall]) -> TokenStream {
     }
     parts.text("]");
     let parts = parts.tokens();
+    let late = late_schemas(calls);
     quote! {
         use ::dae_plugin_api::export::{ManifestPart as DaePart, Probe as DaeProbe, Undescribed as _};
         const __DAE_PARTS: &[DaePart] = #parts;
         const __DAE_LEN: usize = ::dae_plugin_api::export::joined_len(__DAE_PARTS);
         static __DAE_CLIENT: [u8; __DAE_LEN] = ::dae_plugin_api::export::join::<__DAE_LEN>(__DAE_PARTS);
+        let calls = ::dae_plugin_api::client::ClientCalls::new(&__DAE_CLIENT);
+        #late
     }
+}
+
+/// Writes a function for the schema of each argument and each result. They exist only with the feature `schema`.
+fn late_schemas(calls: &[RemoteCall]) -> TokenStream {
+    let schemas = calls.iter().flat_map(|call| {
+        let sent = call.arguments.iter().map(|one| &one.ty);
+        let sent = sent.map(|ty| late_schema(ty, &quote!(sent_schema)));
+        sent.chain([late_schema(&call.result, &quote!(given_schema))])
+    });
+    quote! {
+        ::dae_plugin_api::__with_schemas! {
+            use ::dae_plugin_api::export::{DescribedLater as _, UndescribedLater as _};
+            const __DAE_LATE: &[::dae_plugin_api::client::LateSchema] = &[#(#schemas),*];
+            let calls = calls.with_late(__DAE_LATE);
+        }
+    }
+}
+
+fn late_schema(ty: &Type, method: &TokenStream) -> TokenStream {
+    quote_spanned!(at(ty) => || (&&DaeProbe::<#ty>::NEW).#method(DaeProbe::<#ty>::SCHEMA))
 }
 
 fn put_call(parts: &mut Parts, call: &RemoteCall) {

@@ -91,7 +91,8 @@ pub fn command(_: TokenStream, item: TokenStream) -> TokenStream {
 /// - `#[rest] more: Vec<T>` at the end: each element is an argument of its own.
 ///
 /// A function is an `async fn` that takes `&self` and returns `Result<T>`. `NAME::at(&eco)` connects, and compares the functions
-/// with the daemon's schemas. `NAME::named(&eco, "Other")` connects to a daemon of another name. The client may be cloned; the
+/// with the daemon's schemas. A type of your own is compared if it derives `JsonSchema`, with the feature `schema`; otherwise it
+/// fits. `NAME::named(&eco, "Other")` connects to a daemon of another name. The client may be cloned; the
 /// connection closes with the last clone. `guest()` returns it, for events.
 ///
 /// A call goes on after a reload or a restart of the daemon. If the new code no longer takes the arguments, it answers

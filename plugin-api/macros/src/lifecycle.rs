@@ -9,6 +9,7 @@ use crate::{signature, types};
 pub fn read(method: &ImplItemFn) -> Result<Lifecycle> {
     let sig = &method.sig;
     signature::check_plain(&format!("`{}`", sig.ident), sig)?;
+    signature::check_cfgs(sig)?;
     let parameters = match sig.ident.to_string().as_str() {
         "start" => read_start(sig)?,
         "migrate" => read_migrate(sig)?,

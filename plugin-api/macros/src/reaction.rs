@@ -40,6 +40,7 @@ pub fn read(daemon: &mut Daemon, attr: &Attribute, method: &ImplItemFn) -> Resul
 fn reaction(event: &Ident, method: &ImplItemFn) -> Result<Reaction> {
     let sig = &method.sig;
     signature::check(&format!("a method that is called on `{event}`"), sig)?;
+    signature::check_cfgs(sig)?;
     Ok(Reaction {
         method: sig.ident.clone(),
         is_async: sig.asyncness.is_some(),

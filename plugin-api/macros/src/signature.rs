@@ -1,7 +1,8 @@
 //! Checks what every method that the host calls has in common: no type parameters, a plain `fn`, and its `self`.
 
-use syn::{GenericParam, Receiver, ReceiverKind, Result, Safety, Signature};
+use syn::{FnArg, GenericParam, Receiver, ReceiverKind, Result, Safety, Signature};
 
+use crate::command;
 use crate::model::fault;
 
 /// Checks a method that takes `&self`; `who` names it in the error.
@@ -42,6 +43,14 @@ pub fn check_plain(who: &str, sig: &Signature) -> Result<()> {
         return fault(abi, text);
     }
     Ok(())
+}
+
+/// Checks that each parameter is there in every build.
+pub fn check_cfgs(sig: &Signature) -> Result<()> {
+    sig.inputs.iter().try_for_each(|input| match input {
+        FnArg::Typed(input) => command::check_cfg(input),
+        FnArg::Receiver(_) => Ok(()),
+    })
 }
 
 /// Checks that the receiver is `&self`.

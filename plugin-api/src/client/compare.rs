@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::fit::{self, Gap};
-use crate::{Error, Result};
+use super::{ClientCalls, LateSchema};
+use crate::{Error, Result, panic};
 
 /// The most faults that one error names. It is one line.
 const FAULTS_MAX: usize = 3;
@@ -46,12 +47,17 @@ struct DaemonCall {
     result: Value,
 }
 
-/// Compares the commands of a client, JSON, with those of a daemon.
+/// Compares the commands of a client with those of a daemon.
 ///
 /// # Errors
 /// At least one doesn't fit.
-pub fn check(daemon: &str, calls: &[u8], described: &Descriptions) -> Result<()> {
-    let calls: Vec<ClientCall> = serde_json::from_slice(calls)?;
+pub fn check(daemon: &str, calls: ClientCalls, described: &Descriptions) -> Result<()> {
+    let ClientCalls { constant, late } = calls;
+    let mut calls: Vec<ClientCall> = serde_json::from_slice(constant)?;
+    // Only `help` has schemas to compare them with.
+    if described.help.is_some() {
+        add_late(&mut calls, late);
+    }
     let faults: Vec<String> = calls
         .iter()
         .filter_map(|call| fault_of(call, described))
@@ -68,6 +74,20 @@ pub fn check(daemon: &str, calls: &[u8], described: &Descriptions) -> Result<()>
         "{daemon} does not fit this client: {faults}{more}; change the client, or let `dae-host client {daemon}` write \
          another"
     )))
+}
+
+/// Puts the schemas that only run time knows in the place of `true`.
+fn add_late(calls: &mut [ClientCall], late: &[LateSchema]) {
+    let schemas = calls.iter_mut().flat_map(|call| {
+        let arguments = call.arguments.iter_mut().map(|one| &mut one.schema);
+        arguments.chain([&mut call.result])
+    });
+    for (schema, make) in schemas.zip(late) {
+        // The panic hook has logged a panic of the author's code. Its type stays unknown.
+        if let Ok(Some(made)) = panic::caught(make) {
+            *schema = made;
+        }
+    }
 }
 
 fn fault_of(call: &ClientCall, described: &Descriptions) -> Option<String> {

@@ -3,7 +3,8 @@
 //!
 //! It compares the types, the bounds and the structure of arrays and objects. A schema that is not known (`true`) fits, and
 //! so does `json::Value`, whose values only the caller knows. Patterns, formats and a list of allowed strings are left to
-//! the daemon. A bound of a number counts only if both sides have it, since `schemars` writes none for a 64-bit integer.
+//! the daemon. A bound of a number counts only if both sides have it, since `schemars` writes none for a 64-bit integer. A
+//! schema of several parts that hold at once, as `schemars` writes one for a flattened enum, fits wherever it is given.
 //!
 //! A schema comes from another process, may refer to itself and may be as long as a reply. The steps of a comparison are
 //! therefore limited, and each list, text and value counts by its size. What is not reached fits.
@@ -81,23 +82,37 @@ pub fn fits(given: &Value, taken: &Value) -> Result<(), Gap> {
 
 impl<'v> Comparison<'v> {
     fn fits(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Fit<'v> {
+        self.fits_but(None, given, taken, depth)
+    }
+
+    /// Compares two schemas without the values of one type.
+    fn fits_but(
+        &self,
+        left_out: Option<&str>,
+        given: &'v Value,
+        taken: &'v Value,
+        depth: usize,
+    ) -> Fit<'v> {
         let Some(given) = self.resolved(self.given, given, depth) else {
             return Ok(());
         };
+        if is_composed(given) {
+            return Ok(());
+        }
         if let Some(alternatives) = union(given) {
             let mut all = alternatives.iter();
-            return all.try_for_each(|one| self.fits(one, taken, depth + 1));
+            return all.try_for_each(|one| self.fits_but(left_out, one, taken, depth + 1));
         }
         let types = self.types(given);
         if is_any(&types) {
             return Ok(());
         }
-        let mut types = types.into_iter();
+        let mut types = types.into_iter().filter(|of| Some(*of) != left_out);
         types.try_for_each(|of| self.type_fits(of, given, taken, depth))
     }
 
-    /// Follows references inside `document`. Returns `None` for a schema that is not known or not reached, or refers to
-    /// nothing but itself.
+    /// Follows references inside `document`. Returns `None` for a schema that is not known or not reached, has a reference
+    /// among other parts, or refers to nothing but itself.
     fn resolved(&self, document: &'v Value, schema: &'v Value, depth: usize) -> Option<&'v Value> {
         const HOPS_MAX: usize = 32;
         if depth > DEPTH_MAX {
@@ -111,6 +126,7 @@ impl<'v> Comparison<'v> {
             }
             match reference {
                 None => return schema.is_object().then_some(schema),
+                Some(_) if is_composed(schema) => return None,
                 Some(reference) => schema = document.pointer(reference.strip_prefix('#')?)?,
             }
         }
@@ -145,11 +161,12 @@ impl<'v> Comparison<'v> {
         };
         if let Some(alternatives) = union(taken) {
             let mut all = alternatives.iter();
-            let is_one = all.any(|one| self.type_fits(of, given, one, depth + 1).is_ok());
-            return if is_one {
-                Ok(())
-            } else {
-                Err(Parting::of(given, taken))
+            let is_one = all.any(|one| self.type_fits(of, given, one, depth + 1).is_ok())
+                || self.listed_fit(of, given, taken, depth);
+            // Other parts beside the alternatives hold as well.
+            return match is_one {
+                true => self.plain_fits(of, given, taken, depth),
+                false => Err(Parting::of(given, taken)),
             };
         }
         if let Some(parts) = taken["allOf"].as_array() {
@@ -157,6 +174,35 @@ impl<'v> Comparison<'v> {
             all.try_for_each(|one| self.type_fits(of, given, one, depth + 1))?;
         }
         self.plain_fits(of, given, taken, depth)
+    }
+
+    /// Returns whether `given` lists its values of that type, and `taken` takes each of them, though no alternative takes
+    /// all: an enum with a documented variant is written as one alternative for each variant.
+    fn listed_fit(&self, of: &str, given: &'v Value, taken: &'v Value, depth: usize) -> bool {
+        let listed = values(given).iter().filter(|one| type_of(one) == of);
+        let mut listed = listed.peekable();
+        listed.peek().is_some() && listed.all(|one| self.value_fits(one, given, taken, depth))
+    }
+
+    /// Returns whether `taken` takes a value that `given` lists.
+    fn value_fits(&self, value: &Value, given: &'v Value, taken: &'v Value, depth: usize) -> bool {
+        let Some(taken) = self.resolved(self.taken, taken, depth) else {
+            return true;
+        };
+        let listed = values(taken);
+        match union(taken) {
+            Some(alternatives) => {
+                let mut all = alternatives.iter();
+                all.any(|one| self.value_fits(value, given, one, depth + 1))
+            }
+            None if listed.is_empty() => {
+                let of = type_of(value);
+                self.type_fits(of, given, taken, depth).is_ok()
+            }
+            None => self
+                .first_missing(std::slice::from_ref(value), listed)
+                .is_none(),
+        }
     }
 
     /// Compares the values of one type with those of a schema that is no union.
@@ -204,6 +250,7 @@ impl<'v> Comparison<'v> {
     fn members_fit(&self, given: &'v Value, taken: &'v Value, depth: usize) -> Fit<'v> {
         let others = taken.get("additionalProperties");
         let members = given["properties"].as_object();
+        let always: HashSet<_> = required(given).iter().filter_map(Value::as_str).collect();
         for (name, one) in members.into_iter().flatten() {
             if !self.steps.take_text(name) {
                 return Ok(());
@@ -211,7 +258,11 @@ impl<'v> Comparison<'v> {
             let below = |parting: Parting<'v>| parting.below(Inside::Member(name));
             match taken["properties"].get(name).or(others) {
                 Some(Value::Bool(false)) => return Err(below(Parting::of(given, taken))),
-                Some(other) => self.fits(one, other, depth + 1).map_err(below)?,
+                Some(other) => {
+                    // An `Option` that is not always written is left out and never written as null.
+                    let never = (!always.contains(name.as_str())).then_some("null");
+                    self.fits_but(never, one, other, depth + 1).map_err(below)?;
+                }
                 None => {}
             }
         }
@@ -292,6 +343,13 @@ impl<'v> Parting<'v> {
             taken,
         }
     }
+}
+
+/// Returns whether several parts of the schema hold at once, so that none of them describes a whole value.
+fn is_composed(schema: &Value) -> bool {
+    let has = |part: &&str| schema.get(part).is_some();
+    let parts = ["$ref", "anyOf", "oneOf", "properties"];
+    parts.into_iter().filter(has).count() > 1 || has(&"allOf")
 }
 
 fn union(schema: &Value) -> Option<&Vec<Value>> {

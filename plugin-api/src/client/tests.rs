@@ -1,10 +1,12 @@
 //! Tests of the comparison between a client and a daemon, and of the line that a call sends.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
-use super::CallLine;
 use super::compare::{Descriptions, check};
 use super::fit::fits;
+use super::{CallLine, ClientCalls};
 
 /// Pairs of schemas: all values of the first are values of the second.
 const FITTING: &[(&str, &str)] = &[
@@ -217,8 +219,11 @@ fn refused(add: &Value, list: &Value) -> String {
 }
 
 fn refused_by(help: Option<Value>, options: Option<Value>) -> String {
-    let checked = check("Shop", CALLS, &Descriptions { help, options });
-    checked
+    refused_as(ClientCalls::new(CALLS), Descriptions { help, options })
+}
+
+fn refused_as(calls: ClientCalls, described: Descriptions) -> String {
+    check("Shop", calls, &described)
         .err()
         .map(|error| error.to_string())
         .unwrap_or_default()
@@ -353,6 +358,75 @@ fn an_error_names_the_command_and_the_argument() {
     let other = refused_by(Some(json!({"greet": {"schema": {}}})), None);
     let both = "it has no command `add`; it has no command `list`; change";
     assert!(other.contains(both), "{other}");
+}
+
+/// A client whose types are all its author's.
+const OWN_CALLS: ClientCalls = ClientCalls::new(
+    br#"[
+    {"name":"add","arguments":[{"name":"to","schema":true},{"name":"by","schema":true}],"result":true},
+    {"name":"list","arguments":[],"result":true}
+]"#,
+);
+
+/// Returns the error of a client with types of its author, at a daemon that takes and returns strings.
+fn refused_late(late: &'static [super::LateSchema]) -> String {
+    let add = command(&[TEXT, TEXT], "string");
+    let list = command(&[], "string");
+    let help = json!({"add": {"schema": add}, "list": {"schema": list}});
+    let described = Descriptions {
+        help: Some(help),
+        options: None,
+    };
+    refused_as(OWN_CALLS.with_late(late), described)
+}
+
+fn text() -> Option<Value> {
+    Some(json!({"type": "string"}))
+}
+
+fn count() -> Option<Value> {
+    Some(json!({"type": "integer"}))
+}
+
+#[test]
+fn a_schema_that_run_time_knows_is_compared() {
+    assert_eq!(refused_late(&[]), "", "the feature `schema` is off");
+    assert_eq!(refused_late(&[text, text, text, text]), "");
+    let sent = refused_late(&[text, count, text, text]);
+    let words = "`add`, argument 2 (`by`): the client sends an integer, and the daemon takes a string; change";
+    assert!(sent.contains(words), "{sent}");
+    let first = refused_late(&[text, text, count, text]);
+    let words =
+        "`add`, result: the daemon returns a string, and the client reads an integer; change";
+    assert!(first.contains(words), "{first}");
+    let second = refused_late(&[text, text, text, count]);
+    assert!(second.contains("client: `list`, result:"), "{second}");
+}
+
+#[test]
+fn a_type_without_a_schema_fits() {
+    assert_eq!(refused_late(&[|| None, text, || None, || None]), "");
+    assert_eq!(
+        refused_late(&[text, || panic!("wanted by the test"), text, text]),
+        ""
+    );
+    let other = refused_late(&[|| panic!("wanted by the test"), count, text, text]);
+    assert!(other.contains("argument 2 (`by`)"), "{other}");
+}
+
+#[test]
+fn a_schema_is_made_only_for_a_daemon_with_help() {
+    static IS_MADE: AtomicBool = AtomicBool::new(false);
+    let described = Descriptions {
+        help: None,
+        options: Some(json!({"add": 2, "list": 0})),
+    };
+    let calls = OWN_CALLS.with_late(&[|| {
+        IS_MADE.store(true, Ordering::Relaxed);
+        None
+    }]);
+    assert_eq!(refused_as(calls, described), "");
+    assert!(!IS_MADE.load(Ordering::Relaxed), "nothing compares it");
 }
 
 #[test]

@@ -18,6 +18,18 @@ trait Wrong {
     async fn refund(&self) -> Result<()>;
 }
 
+/// A client with a type of its own, which has a schema with the feature `schema` alone.
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+struct Cents {
+    cents: u64,
+}
+
+#[daemon_client(name = "Till")]
+trait OwnType {
+    async fn pay(&self, cents: &Cents) -> Result<Cents>;
+}
+
 /// A daemon that calls the counter.
 struct Till {
     eco: Ecosystem,
@@ -58,6 +70,12 @@ impl Buyer {
     #[command]
     async fn buy(&self) -> Result<u64> {
         Wrong::at(&self.eco).await?.pay(true, "").await
+    }
+
+    #[command]
+    async fn buy_by_own_type(&self) -> Result<u64> {
+        let till = OwnType::at(&self.eco).await?;
+        Ok(till.pay(&Cents { cents: 1 }).await?.cents)
     }
 }
 
@@ -106,5 +124,21 @@ fn a_client_that_does_not_fit_is_refused_before_its_first_call() -> Result<()> {
         ),
         "{error}"
     );
+    Ok(())
+}
+
+#[test]
+fn a_type_of_its_own_is_compared_if_it_has_a_schema() -> Result<()> {
+    let host = testing::host();
+    let _till = host.start::<Till>(())?;
+    let buyer = host.start::<Buyer>(())?;
+    let error = buyer.call("buy_by_own_type", ()).unwrap_err().to_string();
+    let compared = "Till does not fit this client: `pay`, argument 1 (`cents`): the client sends an object with `cents`, and the daemon \
+                    takes an integer from 0 to 18446744073709551615; change";
+    let called = "argument 1 (cents: integer from 0): ";
+    match cfg!(feature = "schema") {
+        true => assert!(error.starts_with(compared), "{error}"),
+        false => assert!(error.starts_with(called), "{error}"),
+    }
     Ok(())
 }

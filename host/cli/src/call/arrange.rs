@@ -153,15 +153,15 @@ impl<'a> Called<'a> {
             ));
         };
         let names = schema.arguments.iter().map(|one| one.name.as_str());
-        let hint = nearest(option, names).map(|near| format!("; did you mean --{near}?"));
+        let hint = nearest(option, names).map(|near| format!(". Did you mean --{near}?"));
         Fault::Usage(format!(
             "{self} has no argument --{option}{}{}",
-            hint.unwrap_or_default(),
-            self.in_full()
+            self.in_full(),
+            hint.unwrap_or_default()
         ))
     }
 
-    /// Returns the signature as the end of a message.
+    /// Returns the signature as the end of a sentence.
     fn in_full(self) -> String {
         self.signature
             .map_or_else(String::new, |signature| format!("; it is {signature}"))

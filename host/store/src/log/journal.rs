@@ -185,31 +185,9 @@ fn json_line(record: &Record) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::sample::{journal, messages, record};
     use std::fs;
-    use tempfile::TempDir;
     use tokio::sync::broadcast::error::TryRecvError;
-
-    fn record(daemon: &str, message: &str) -> Record {
-        Record {
-            time: Timestamp::now(),
-            daemon: daemon.to_owned(),
-            generation: Some(1),
-            level: "info".to_owned(),
-            target: "t".to_owned(),
-            message: message.to_owned(),
-            fields: Map::new(),
-        }
-    }
-
-    fn journal() -> (TempDir, Journal) {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path(), Console::Off).unwrap();
-        (dir, journal)
-    }
-
-    fn messages(records: &[Record]) -> Vec<&str> {
-        records.iter().map(|record| &*record.message).collect()
-    }
 
     #[test]
     fn what_is_written_is_there_at_once_for_readers_and_followers() {

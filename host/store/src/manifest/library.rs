@@ -143,7 +143,8 @@ fn check_platform(file: &File<'_>) -> Result<(), FileFault> {
     Err(FileFault::new(FileFaultKind::OtherPlatform, text))
 }
 
-/// Returns the format of this system's libraries. It is that of the object files, but for one: COFF libraries are PE.
+/// Returns the format of this system's libraries. Windows' object files are COFF and its libraries are PE; elsewhere both
+/// have the same format.
 fn native_format() -> BinaryFormat {
     match BinaryFormat::native_object() {
         BinaryFormat::Coff => BinaryFormat::Pe,

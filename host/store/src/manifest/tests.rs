@@ -1,30 +1,10 @@
 //! Tests of the errors for each kind of file that a host may be given.
 
-use super::sample::{self, MANIFEST, library};
+use super::sample::{self, MANIFEST, assert_fault, file, library};
 use super::*;
-use crate::os::private;
-use std::fs;
-use std::path::PathBuf;
-use tempfile::TempDir;
 
 fn fault_of(bytes: &[u8]) -> FileFault {
     parse(bytes).expect_err("this file is no plugin")
-}
-
-#[track_caller]
-fn assert_fault(fault: &FileFault, kind: FileFaultKind, part: &str) {
-    let text = fault.to_string();
-    assert_eq!(fault.kind(), kind, "{text}");
-    assert!(text.contains(part), "{text}");
-}
-
-/// Writes a file in a directory that others can't write to.
-fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("libsample.so");
-    fs::write(&path, bytes).unwrap();
-    private::make_owners(&fs::File::open(&path).unwrap()).unwrap();
-    (dir, path)
 }
 
 #[test]

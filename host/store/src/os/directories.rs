@@ -1,4 +1,4 @@
-//! The user's directories, in which a home lies that nobody has named.
+//! The user's directories, which hold the default home.
 
 use std::path::PathBuf;
 

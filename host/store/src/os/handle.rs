@@ -54,14 +54,15 @@ pub(super) fn information(file: &File) -> io::Result<Information> {
 /// Returns the time of the last change of a file's content, names or rights (100 ns since 1601). No program sets it
 /// when it copies times.
 pub(super) fn change_time(file: &File) -> io::Result<i64> {
-    // SAFETY: the struct is made of integers, and any bytes are some.
+    // SAFETY: `FILE_BASIC_INFO` is the struct of `FileBasicInfo`, and is made of integers.
     let found: FILE_BASIC_INFO = unsafe { information_of_class(file, FileBasicInfo)? };
     Ok(found.ChangeTime)
 }
 
 /// Returns whether an open file has no name any more, or will have none when it is closed.
 pub(super) fn is_removed(file: &File) -> io::Result<bool> {
-    // SAFETY: the struct is made of integers and of two booleans, which Windows documents to be 0 or 1.
+    // SAFETY: `FILE_STANDARD_INFO` is the struct of `FileStandardInfo`. It is made of integers and of two booleans, which
+    // Windows documents to be 0 or 1.
     let found: FILE_STANDARD_INFO = unsafe { information_of_class(file, FileStandardInfo)? };
     Ok(found.DeletePending || found.NumberOfLinks == 0)
 }
@@ -76,7 +77,7 @@ pub(super) fn is_on_disk(file: &File) -> bool {
 /// Returns the information of one class about an open file.
 ///
 /// # Safety
-/// `T` must be the struct of `class`.
+/// `T` must be the struct of `class`, and what Windows writes there must be a valid value of it.
 unsafe fn information_of_class<T>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS) -> io::Result<T> {
     let mut found = MaybeUninit::<T>::zeroed();
     let bytes = u32::try_from(size_of::<T>()).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! The opening of a plugin's file, which may be something else by now.
+//! Opens a plugin's file, which may have been replaced since it was checked.
 
 #[cfg(unix)]
 mod unix;

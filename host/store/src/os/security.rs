@@ -132,7 +132,7 @@ pub(super) fn access(file: &File) -> io::Result<Access> {
 }
 
 /// Returns the entries of an access list that allow something and count for the file itself; `None` if the list is
-/// damaged. Entries that deny something are passed over, so that in doubt there is one right more.
+/// damaged. Entries that deny something are passed over, so the result may contain a right too many, and never one too few.
 fn grants(list: &[u8]) -> Option<Vec<Grant>> {
     let count = u16::from_le_bytes([*list.get(4)?, *list.get(5)?]);
     let mut rest = list.get(HEADER_BYTES..)?;

@@ -61,8 +61,8 @@ impl fmt::Display for OtherWriters {
 }
 
 /// Returns the owner of a file or directory if it is neither this user nor, with `may_be_root`, the system's
-/// administrator. On Windows, Windows itself and the administrators always count as this user: what they make belongs to
-/// them in turns.
+/// administrator. On Windows, Windows itself and the administrators always count as this user: a file that an elevated
+/// process has made belongs to the administrators.
 ///
 /// # Errors
 /// A system error.

@@ -41,6 +41,27 @@ impl InSomeBuilds {
     fn came(&self) {}
 }
 
+struct ArgumentsInSomeBuilds;
+
+#[daemon(state_version = 2)]
+impl ArgumentsInSomeBuilds {
+    fn start(#[cfg(debug_assertions)] eco: Ecosystem, state: Option<u64>) -> Self {
+        let _ = state;
+        ArgumentsInSomeBuilds
+    }
+
+    fn save(&self, #[cfg(debug_assertions)] more: u64) -> u64 {
+        0
+    }
+
+    fn migrate(version: u32, #[cfg(debug_assertions)] state: json::Value) -> Result<u64> {
+        Ok(version.into())
+    }
+
+    #[on(connect)]
+    fn came(&self, #[cfg(debug_assertions)] guest: Guest) {}
+}
+
 struct Generic;
 
 #[daemon]

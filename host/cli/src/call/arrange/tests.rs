@@ -73,7 +73,7 @@ fn names_and_positions_become_one_order() {
 const WRONG: [(&str, &[&str]); 19] = [
     (
         "Ada --woh x",
-        &["no argument --woh", "did you mean --who?", "it is find(…)"],
+        &["Sample find has no argument --woh; it is find(…). Did you mean --who?"],
     ),
     (
         "Ada --nothing-like-it",

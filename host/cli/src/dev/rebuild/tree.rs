@@ -178,11 +178,8 @@ mod tests {
         }
         let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
         write("src/lib.rs", "one");
-        let mut tree = Tree::of(
-            root,
-            vec![root.join("target"), root.join("home")],
-            Paths::new(),
-        );
+        let left_out = vec![root.join("target"), root.join("home")];
+        let mut tree = Tree::of(root, left_out, Paths::new());
         assert_eq!(tree.directories().len(), 2);
         let mut changes = || {
             let changes = tree.changes();

@@ -14,7 +14,7 @@ use windows_sys::Win32::System::Threading::{
     HIGH_PRIORITY_CLASS, IDLE_PRIORITY_CLASS, NORMAL_PRIORITY_CLASS, SetPriorityClass,
 };
 
-use crate::os::worker_process::Job;
+use crate::os::worker_process::JobObject;
 
 /// The unit of times in a job's limits: 100 ns.
 const TICKS_PER_SECOND: i64 = 10_000_000;
@@ -43,7 +43,7 @@ pub(super) fn apply(bounds: &Bounds) -> Result<(), String> {
         return Ok(());
     }
     let bound = || -> io::Result<()> {
-        let job = Job::with(&limits)?;
+        let job = JobObject::with(&limits)?;
         job.take_this_process()?;
         // The limits last while the job is open.
         std::mem::forget(job);

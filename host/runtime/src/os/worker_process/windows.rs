@@ -3,14 +3,13 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
+use std::os::windows::io::{AsRawHandle as _, BorrowedHandle, FromRawHandle as _, OwnedHandle};
 use std::os::windows::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
-use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::JobObjects::{
     AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
     JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
@@ -24,8 +23,8 @@ use crate::os::worker_stream::WorkerEnd;
 /// The interval at which to check whether the processes of a job are gone.
 const JOB_POLL: Duration = Duration::from_millis(10);
 
-/// The exit code of processes that their host kills, which is that of `taskkill`.
-const CODE_KILLED: u32 = 1;
+/// The exit code of processes that this program kills, which is that of `taskkill`.
+pub(crate) const CODE_KILLED: u32 = 1;
 
 /// Does nothing: a job ends with the host that has it open, so that a killed host leaves nothing behind.
 #[derive(Debug, Clone)]
@@ -49,7 +48,7 @@ impl GroupRecords {
 pub(super) struct WorkerProcess {
     process: Child,
     pid: u32,
-    job: Job,
+    job: JobObject,
 }
 
 impl WorkerProcess {
@@ -61,10 +60,11 @@ impl WorkerProcess {
     ) -> io::Result<Self> {
         let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
         limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
-        let job = Job::with(&limits)?;
+        let job = JobObject::with(&limits)?;
         let mut process = command.stdin(stdin.into_stdin()).spawn()?;
         let taken = match process.raw_handle() {
-            Some(handle) => job.take(handle),
+            // SAFETY: the handle is open as long as its process is owned.
+            Some(handle) => job.take(unsafe { BorrowedHandle::borrow_raw(handle) }),
             None => Err(io::Error::other("it ended at once")),
         };
         if let Err(error) = taken {
@@ -104,9 +104,9 @@ impl WorkerProcess {
 
 /// A job object. Its processes can start no other outside of it.
 #[derive(Debug)]
-pub(crate) struct Job(OwnedHandle);
+pub(crate) struct JobObject(OwnedHandle);
 
-impl Job {
+impl JobObject {
     /// Creates a job with those limits.
     pub(crate) fn with(limits: &JOBOBJECT_EXTENDED_LIMIT_INFORMATION) -> io::Result<Self> {
         // SAFETY: both pointers may be null: the default security, and no name.
@@ -115,7 +115,7 @@ impl Job {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the handle was made just now, and has no other owner.
-        let job = Job(unsafe { OwnedHandle::from_raw_handle(handle) });
+        let job = JobObject(unsafe { OwnedHandle::from_raw_handle(handle) });
         let bytes = u32::try_from(size_of_val(limits)).unwrap_or(0);
         // SAFETY: the pointer leads to a value of that size, of the type that belongs to the class.
         let set = unsafe {
@@ -132,16 +132,20 @@ impl Job {
 
     /// Puts this process into the job.
     pub(crate) fn take_this_process(&self) -> io::Result<()> {
-        // SAFETY: the call returns a constant that stands for this process.
-        self.take(unsafe { GetCurrentProcess() })
+        // SAFETY: the call returns a constant that stands for this process, always.
+        self.take(unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) })
     }
 
-    fn take(&self, process: HANDLE) -> io::Result<()> {
+    /// Puts a process, and all that it starts from now on, into the job.
+    pub(crate) fn take(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
         // SAFETY: both handles are open.
-        checked(unsafe { AssignProcessToJobObject(self.0.as_raw_handle(), process) })
+        checked(unsafe {
+            AssignProcessToJobObject(self.0.as_raw_handle(), process.as_raw_handle())
+        })
     }
 
-    fn kill(&self) {
+    /// Ends all its processes with the code that `taskkill` uses.
+    pub(crate) fn kill(&self) {
         // SAFETY: the handle is open. A failure shows in the count of the running processes.
         unsafe { TerminateJobObject(self.0.as_raw_handle(), CODE_KILLED) };
     }

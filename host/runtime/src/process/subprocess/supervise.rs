@@ -85,18 +85,8 @@ pub(super) fn attend(
         mut process,
         socket,
     } = spawned;
-    let hand_off_state = hand_off_state_for(&socket);
-    // If this fails, the process sees the end of its socket, and ends; tokio reaps it.
-    let stream = socket
-        .open()
-        .map_err(|error| format!("its process can't be attended: {error}"))?;
     let (local, name) = (Arc::new(local), &message.name);
-    let files_max = message.bounds.files_max.or_else(files_max);
-    let link = Arc::new(Link::new(
-        (process.pid(), stream),
-        hand_off_state,
-        files_max,
-    ));
+    let link = Arc::new(link_with(process.pid(), socket, message)?);
     local.peers.tell_of_clients(client_listener(&link));
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
@@ -120,6 +110,17 @@ pub(super) fn attend(
         ended: has_ended,
     };
     Ok((link, attending))
+}
+
+/// Opens the host's end of the stream to a process.
+fn link_with(pid: u32, socket: HostEnd, message: &StartMessage) -> Result<Link, String> {
+    let hand_off_state = hand_off_state_for(&socket);
+    // If this fails, the process sees the end of its socket, and ends; tokio reaps it.
+    let stream = socket
+        .open()
+        .map_err(|error| format!("its process can't be attended: {error}"))?;
+    let files_max = message.bounds.files_max.or_else(files_max);
+    Ok(Link::new((pid, stream), hand_off_state, files_max))
 }
 
 /// Creates the hand-off state of a process and sends it there, ahead of all else. A lack of descriptors can prevent

@@ -25,7 +25,7 @@ pub(crate) fn of_error(error: &io::Error, _path: &Path) -> Option<&'static str> 
     )
 }
 
-/// Returns `None`: no error of a path has another remedy here than its kind says.
+/// Returns `None`: on Unix the error's kind is enough to choose the remedy.
 pub(crate) fn of_path(_error: &io::Error, _path: &Path) -> Option<&'static str> {
     None
 }

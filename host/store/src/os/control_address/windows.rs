@@ -14,25 +14,8 @@ mod tests;
 /// The number of hex digits of the hash in a name: 128 bits, so that no two homes share a name.
 const HASH_CHARS: usize = 32;
 
-/// A name for opening the pipe or connecting to it.
-#[derive(Debug)]
-pub struct SocketPath {
-    path: PathBuf,
-}
-
-impl SocketPath {
-    /// Returns the name of the pipe.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl AsRef<Path> for SocketPath {
-    fn as_ref(&self) -> &Path {
-        &self.path
-    }
-}
+/// A name needs nothing to stay open.
+pub(super) type Directory = ();
 
 /// Returns the name of the pipe of a home whose data directory has this absolute path.
 pub(crate) fn of_home(data: &Path, _runtime: &Path) -> PathBuf {
@@ -43,6 +26,6 @@ pub(crate) fn of_home(data: &Path, _runtime: &Path) -> PathBuf {
 }
 
 /// Returns the name unchanged: all have the same length.
-pub(crate) fn short(path: PathBuf) -> io::Result<SocketPath> {
-    Ok(SocketPath { path })
+pub(super) fn short(path: PathBuf) -> io::Result<(PathBuf, Directory)> {
+    Ok((path, ()))
 }

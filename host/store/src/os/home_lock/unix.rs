@@ -1,4 +1,4 @@
-//! Both are locked whole. A lock here is advisory, so anybody can read the text of a locked file.
+//! Locks the lock file and the home's directory, each as a whole. A lock here is advisory, so anybody can read the text of a locked file.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;

@@ -1,4 +1,4 @@
-//! If the file has become a pipe, the open must not wait for a writer.
+//! Opens a plugin's file without waiting: it may have become a pipe that nobody writes to.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -1,37 +1,8 @@
 //! Tests of log files that somebody removes, and of a full disk.
 
 use std::fs;
-use std::time::Duration;
 
-use jiff::Timestamp;
-use serde_json::Map;
-use tempfile::TempDir;
-
-use crate::log::{Console, Journal, Record};
-
-const LIMIT: Duration = Duration::from_secs(10);
-
-fn record(daemon: &str, message: &str) -> Record {
-    Record {
-        time: Timestamp::now(),
-        daemon: daemon.to_owned(),
-        generation: Some(1),
-        level: "info".to_owned(),
-        target: "t".to_owned(),
-        message: message.to_owned(),
-        fields: Map::new(),
-    }
-}
-
-fn journal() -> (TempDir, Journal) {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path(), Console::Off).unwrap();
-    (dir, journal)
-}
-
-fn messages(records: &[Record]) -> Vec<&str> {
-    records.iter().map(|record| &*record.message).collect()
-}
+use crate::log::sample::{journal, messages, record};
 
 #[test]
 fn a_file_that_somebody_removed_is_made_anew() {
@@ -73,5 +44,4 @@ fn a_full_disk_is_told_once_and_its_end_too() {
     );
     let tail = journal.tail(Some("A"), 9, usize::MAX).unwrap();
     assert_eq!(messages(&tail), ["three"]);
-    journal.flush(LIMIT);
 }

@@ -2,28 +2,10 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tempfile::TempDir;
-
-use crate::manifest::sample::{MANIFEST, library};
-use crate::manifest::{FileFault, FileFaultKind, read};
-
-/// Writes a file in a directory that others can't write to.
-fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("libsample.so");
-    fs::write(&path, bytes).unwrap();
-    set_mode(&path, 0o644);
-    (dir, path)
-}
-
-#[track_caller]
-fn assert_fault(fault: &FileFault, kind: FileFaultKind, part: &str) {
-    let text = fault.to_string();
-    assert_eq!(fault.kind(), kind, "{text}");
-    assert!(text.contains(part), "{text}");
-}
+use crate::manifest::sample::{MANIFEST, assert_fault, file, library};
+use crate::manifest::{FileFaultKind, read};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
