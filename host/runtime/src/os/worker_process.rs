@@ -19,7 +19,7 @@ use windows as system;
 #[cfg(windows)]
 pub use windows::GroupRecords;
 #[cfg(windows)]
-pub(crate) use windows::{CODE_KILLED, JobObject};
+pub(crate) use windows::JobObject;
 
 use std::io;
 use std::path::PathBuf;
