@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -47,7 +47,7 @@ fn a_plugin_and_a_home_with_long_paths_work() {
 
 /// Installs a counter from that file, uses and reloads it in both modes, and uninstalls it.
 #[track_caller]
-fn use_from(host: &Host, file: &PathBuf) {
+fn use_from(host: &Host, file: &Path) {
     host.put("counter", file, "first");
     let named = host.path(file);
     let checked = host.cli(&["check", &named]).ok();

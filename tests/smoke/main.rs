@@ -5,12 +5,9 @@
 //! take the whole command line once, the promises about reloads and crashes under a light load, and input that is wrong
 //! in ways that a system answers in words of its own.
 //!
-//!     cargo build --target x86_64-pc-windows-gnu -p dae-cli -p dae-sample …
-//!     export WINEPREFIX=/some/folder      # one that no other program uses: a test removes a drive from it
-//!     DAE_SMOKE_PROGRAM="wine64 $PWD/target/x86_64-pc-windows-gnu/debug/dae-host.exe" cargo test -p dae-tests --test smoke
-//!
-//! `.ci/smoke-wine` does all of this. A test may be left out by its name, such as those of subprocesses where an emulator
-//! can't run the program's own copy.
+//! `.ci/run windows` builds all that the suite needs and runs it; [`program`] tells which variables name it. Under Wine,
+//! `WINEPREFIX` must name a prefix that nothing else uses: a test removes a drive from it. A test may be left out by its
+//! name, such as those of subprocesses where an emulator can't run the program's own copy.
 
 mod crash;
 mod drop_in;

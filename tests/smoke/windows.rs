@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::host::{Host, make_private};
 use crate::program::Program;
 
-/// A program that holds a file open. `.ci/smoke-wine` builds it.
+/// A program that holds a file open. `.ci/run windows` builds it from `hold.c`.
 const HOLDER: &str = "hold.exe";
 
 #[test]

@@ -18,7 +18,7 @@ use memmap2::MmapMut;
 use super::fault::{FileFault, FileFaultKind};
 use super::library::{BEGINNING_BYTES, check_is_object};
 use crate::os::write_access::{self, AclTarget};
-use crate::os::{advice, plugin_file};
+use crate::os::{advice, plugin_file, real_path};
 
 /// The longest accepted file (bytes). Large plugins with all debug symbols have some hundred MB. The file is read into
 /// memory.
@@ -167,7 +167,7 @@ fn check_beginning(path: &Path, file: &File) -> Result<(), FileFault> {
 fn check_trusted(path: &Path, file: &File, metadata: &Metadata) -> Result<(), FileFault> {
     check_hands(path, AclTarget::Open(file), metadata)?;
     // The file can be replaced in two places: the directory of a symbolic link and the directory of its target.
-    let real = plugin_file::real_path(path).map_err(|e| unreadable(path, &e))?;
+    let real = real_path::of(path).map_err(|e| unreadable(path, &e))?;
     let named = std::path::absolute(path).map_err(|e| unreadable(path, &e))?;
     for directory in [named.parent(), real.parent()].into_iter().flatten() {
         let metadata = fs::metadata(directory).map_err(|e| unreadable(path, &e))?;

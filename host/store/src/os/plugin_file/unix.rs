@@ -1,9 +1,9 @@
 //! Opens a plugin's file without waiting: it may have become a pipe that nobody writes to.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[cfg(test)]
 mod tests;
@@ -29,9 +29,4 @@ pub(crate) fn is_on_disk(_file: &File) -> bool {
 /// Reads the beginning of a file into `beginning` and returns the number of bytes. The file's position stays.
 pub(crate) fn read_beginning(file: &File, beginning: &mut [u8]) -> io::Result<usize> {
     file.read_at(beginning, 0)
-}
-
-/// Returns the path without links.
-pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
-    fs::canonicalize(path)
 }

@@ -1,13 +1,11 @@
 //! Devices and pipes have names like files, and their metadata looks like that of files.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::windows::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use windows_sys::Win32::Foundation::{
-    ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER, ERROR_MORE_DATA,
-};
+use windows_sys::Win32::Foundation::{ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER};
 
 use crate::os::advice::is_in_use;
 use crate::os::handle;
@@ -41,24 +39,4 @@ pub(crate) fn read_beginning(mut file: &File, beginning: &mut [u8]) -> io::Resul
     let bytes = file.seek_read(beginning, 0)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(bytes)
-}
-
-/// Returns the path without links.
-///
-/// Wine refuses to name a file whose path has more than 260 characters. Such a path is the real one if no part of it is a
-/// link.
-pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
-    match fs::canonicalize(path) {
-        Err(error) if error.raw_os_error() == Some(ERROR_MORE_DATA.cast_signed()) => {
-            let absolute = std::path::absolute(path)?;
-            let has_link = absolute
-                .ancestors()
-                .any(|part| fs::symlink_metadata(part).is_ok_and(|found| found.is_symlink()));
-            match has_link {
-                true => Err(error),
-                false => Ok(absolute),
-            }
-        }
-        result => result,
-    }
 }
