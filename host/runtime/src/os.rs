@@ -1,7 +1,7 @@
-//! The seam to the operating system: the only place in this crate that knows which system it runs on.
+//! The seam to the operating system: all code that differs between systems.
 //!
 //! Each matter has a file with its documentation and the choice of the twin for this system: `unix` for all Unix
-//! systems, `linux` where Linux has more, `windows`. The rest of the crate sees the same functions everywhere. The store
+//! systems, `linux` where Linux has more and `elsewhere` for the others, `windows`. The rest of the crate sees the same functions everywhere. The store
 //! has a folder of the same kind for files and directories.
 //!
 //! - [`account`]: the user of this process and of others

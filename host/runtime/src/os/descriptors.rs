@@ -1,7 +1,7 @@
 //! Descriptors of files and sockets: their types, how many a process may have, and what it has inherited.
 //!
-//! Windows has handles in place of descriptors. Their number has no limit that a host could reach, and a new process
-//! inherits only those that it is given. There a descriptor means a socket.
+//! Windows has handles in place of descriptors. Their number has no limit that a host could reach. There a descriptor
+//! means a socket.
 
 #[cfg(unix)]
 mod unix;
@@ -49,8 +49,8 @@ pub fn lowest_copy(stream: &TcpStream) -> io::Result<std::net::TcpStream> {
     system::lowest_copy(stream)
 }
 
-/// Prevents that programs which this process starts get descriptors that it has inherited, apart from the three
-/// standard ones. Call it before there are threads.
+/// Keeps inherited descriptors from the programs that this process starts, apart from the three standard ones. On Windows
+/// it keeps these too, unless a program is given them. Call it before there are threads.
 pub fn keep_to_ourselves() {
     system::keep_to_ourselves();
 }

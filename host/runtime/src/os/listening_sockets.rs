@@ -33,7 +33,8 @@ pub struct ListeningSocket {
     pub address: SocketAddr,
     /// True if the user of this process made it.
     pub is_own: bool,
-    /// An id that is unique among the present sockets, and mostly differs from later ones too.
+    /// An id that is unique among the present sockets, and mostly differs from later ones too. Where the system has none,
+    /// the process and the port stand for it, and sockets of one process with the same port share it.
     pub id: u64,
 }
 
@@ -45,6 +46,18 @@ pub struct Process {
     pub start: u64,
     /// The process id.
     pub pid: u32,
+}
+
+/// Returns the id of a socket on a system that has none.
+#[cfg(any(not(target_os = "linux"), test))]
+fn id_of(pid: u32, port: u16) -> u64 {
+    u64::from(pid) << 16 | u64::from(port)
+}
+
+/// Returns the process of the socket with an id of [`id_of`].
+#[cfg(any(not(target_os = "linux"), test))]
+fn pid_of(id: u64) -> u32 {
+    u32::try_from(id >> 16).unwrap_or_default()
 }
 
 // The implementation for other systems is compiled here too, to check it against this one.

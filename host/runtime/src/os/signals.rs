@@ -15,6 +15,8 @@ pub use unix::{
 #[cfg(unix)]
 pub(crate) use unix::{leave_end_to_host, see_subprocesses, start_clean};
 #[cfg(windows)]
+pub(in crate::os) use windows::ConsoleEvents;
+#[cfg(windows)]
 pub use windows::{EndSignals, Handlers, let_through, start_clean_holding_back};
 #[cfg(windows)]
 pub(crate) use windows::{leave_end_to_host, see_subprocesses, start_clean};

@@ -18,6 +18,8 @@ use unix as system;
 use windows as system;
 #[cfg(windows)]
 pub use windows::GroupRecords;
+#[cfg(all(test, windows))]
+pub(crate) use windows::CODE_KILLED;
 #[cfg(windows)]
 pub(crate) use windows::JobObject;
 
@@ -28,6 +30,15 @@ use std::process::ExitStatus;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
 use super::worker_stream::WorkerEnd;
+
+/// The variables that every worker gets from the host's environment, if they are set. They locate programs and files, and
+/// select language and time zone. None of them could hold a secret.
+pub(crate) use system::SAFE_VARIABLES;
+
+/// Returns whether both are names of one environment variable.
+pub(crate) fn is_same_variable(one: &str, other: &str) -> bool {
+    system::is_same_variable(one, other)
+}
 
 /// The process of a worker. The caller ends it: dropping this does not.
 #[derive(Debug)]

@@ -45,8 +45,7 @@ pub(super) fn apply(bounds: &Bounds) -> Result<(), String> {
     let bound = || -> io::Result<()> {
         let job = JobObject::with(&limits)?;
         job.take_this_process()?;
-        // The limits last while the job is open.
-        std::mem::forget(job);
+        // The job, and with it the limits, lasts until its processes have ended.
         Ok(())
     };
     bound().map_err(|error| format!("its bounds {}: {error}", named.join(", ")))

@@ -1,33 +1,22 @@
 //! Events of the console: Ctrl-C, Ctrl-Break, its end, and the end of the user's session or of the system.
 
-#![allow(unsafe_code)]
-
 use std::io;
 
 use tokio::runtime::{self, Runtime};
-use tokio::signal::windows::{
-    CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close,
-    ctrl_logoff, ctrl_shutdown,
-};
+use tokio::sync::Notify;
 use windows_sys::Win32::Foundation::STATUS_CONTROL_C_EXIT;
-use windows_sys::Win32::System::Console::{CTRL_C_EVENT, GenerateConsoleCtrlEvent};
 
 use crate::os::library;
+use crate::os::signals::ConsoleEvents;
+
+/// An interruption that this process has asked for by itself.
+static OWN: Notify = Notify::const_new();
 
 /// The events that end a command, as they come.
 #[derive(Debug)]
 pub struct Interruptions {
-    events: Events,
+    events: ConsoleEvents,
     runtime: Runtime,
-}
-
-#[derive(Debug)]
-struct Events {
-    c: CtrlC,
-    pause: CtrlBreak,
-    close: CtrlClose,
-    logoff: CtrlLogoff,
-    shutdown: CtrlShutdown,
 }
 
 /// An event that has come, and has had no effect yet.
@@ -44,13 +33,7 @@ impl Interruptions {
             .enable_all()
             .build()?;
         let entered = runtime.enter();
-        let events = Events {
-            c: ctrl_c()?,
-            pause: ctrl_break()?,
-            close: ctrl_close()?,
-            logoff: ctrl_logoff()?,
-            shutdown: ctrl_shutdown()?,
-        };
+        let events = ConsoleEvents::listen()?;
         drop(entered);
         Ok(Interruptions { events, runtime })
     }
@@ -58,16 +41,13 @@ impl Interruptions {
     /// Waits for the next one. `None` if there will be none.
     pub fn wait(&mut self) -> Option<Interruption> {
         let events = &mut self.events;
-        self.runtime.block_on(async {
-            let (come, name) = tokio::select! {
-                come = events.c.recv() => (come, "Ctrl-C"),
-                come = events.pause.recv() => (come, "Ctrl-Break"),
-                come = events.close.recv() => (come, "the end of the console"),
-                come = events.logoff.recv() => (come, "the end of the session"),
-                come = events.shutdown.recv() => (come, "the end of the system"),
-            };
-            come.map(|()| Interruption(name))
-        })
+        let name = self.runtime.block_on(async {
+            tokio::select! {
+                name = events.next() => name,
+                () = OWN.notified() => Some("Ctrl-C"),
+            }
+        });
+        name.map(Interruption)
     }
 }
 
@@ -84,9 +64,20 @@ impl Interruption {
     }
 }
 
-/// Interrupts this process as Ctrl-C at its console would. The event reaches all processes of the console, as the key
-/// does.
+/// Interrupts this process as Ctrl-C at its console would. The event itself would reach all processes of the console, such
+/// as the script that has started this one.
 pub fn interrupt_this_process() {
-    // SAFETY: the call touches no memory of this process. Without a console it fails, and there is no key either.
-    unsafe { GenerateConsoleCtrlEvent(CTRL_C_EVENT, 0) };
+    OWN.notify_one();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_interrupts_itself_alone() {
+        let mut interruptions = Interruptions::begin().unwrap();
+        interrupt_this_process();
+        assert_eq!(interruptions.wait().map(Interruption::name), Some("Ctrl-C"));
+    }
 }

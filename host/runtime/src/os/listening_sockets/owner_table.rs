@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::ListeningSocket;
+use super::{ListeningSocket, id_of};
 
 /// The size of the count before the rows (bytes).
 const COUNT_BYTES: usize = 4;
@@ -66,20 +66,16 @@ pub(super) fn sockets(rows: Vec<Row>, is_own: impl Fn(u32) -> bool) -> Vec<Liste
     let socket = |row: Row| ListeningSocket {
         address: row.address,
         is_own: *known.entry(row.pid).or_insert_with(|| is_own(row.pid)),
-        id: u64::from(row.pid) << 16 | u64::from(row.address.port()),
+        id: id_of(row.pid, row.address.port()),
     };
     rows.into_iter().map(socket).collect()
-}
-
-/// Returns the process of the socket with this id.
-pub(super) fn pid_of(id: u64) -> u32 {
-    u32::try_from(id >> 16).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
 
+    use super::super::pid_of;
     use super::*;
 
     fn table(rows: &[Vec<u8>]) -> Vec<u8> {

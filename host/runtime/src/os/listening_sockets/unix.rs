@@ -1,15 +1,14 @@
 //! The listening sockets of Unix systems other than Linux, from the crate `listeners`.
 //!
 //! The crate doesn't say which user owns a process. These systems show a user only its own processes, which is
-//! enough. They show root all processes, so root can't look for daemons. Sockets have no id there: the process and
-//! the port stand for it.
+//! enough. They show root all processes, so root can't look for daemons.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 
 use listeners::{Protocol, SocketState};
 
-use super::{ListeningSocket, Process};
+use super::{ListeningSocket, Process, id_of, pid_of};
 
 /// Returns all listening sockets of this user.
 ///
@@ -34,7 +33,7 @@ pub(super) fn of_all() -> io::Result<Vec<ListeningSocket>> {
         .map(|one| ListeningSocket {
             address: one.socket,
             is_own: true,
-            id: u64::from(one.process.pid) << 16 | u64::from(one.socket.port()),
+            id: id_of(one.process.pid, one.socket.port()),
         })
         .collect())
 }
@@ -57,8 +56,4 @@ pub fn is_process_of(pid: u32, ids: &[u64]) -> bool {
 /// end with it.
 pub fn start_of(_pid: u32) -> Option<u64> {
     Some(0)
-}
-
-fn pid_of(id: u64) -> u32 {
-    u32::try_from(id >> 16).unwrap_or_default()
 }

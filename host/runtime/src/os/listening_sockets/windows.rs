@@ -24,8 +24,8 @@ use windows_sys::Win32::System::Threading::{
     WaitForSingleObject,
 };
 
-use super::owner_table::{self, Row, pid_of};
-use super::{ListeningSocket, Process};
+use super::owner_table::{self, Row};
+use super::{ListeningSocket, Process, pid_of};
 use crate::os::account;
 
 /// The room for a table at first (bytes); more than a usual machine needs.

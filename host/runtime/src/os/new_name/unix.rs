@@ -1,4 +1,4 @@
-//! By renameat2(2) and its like.
+//! Renames with renameat2(2) and its like.
 
 use std::fs;
 use std::io;

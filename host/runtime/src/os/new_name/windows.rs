@@ -1,4 +1,4 @@
-//! By `MoveFileExW`, which replaces nothing unless it is asked to.
+//! Renames with `MoveFileExW`, which replaces nothing unless it is asked to.
 
 #![allow(unsafe_code)]
 

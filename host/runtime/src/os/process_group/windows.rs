@@ -19,8 +19,8 @@ pub fn lead_group(command: &mut Command) {
 }
 
 impl BuildGroup {
-    /// Puts a process that has just been started into a job. What it has started by then stays outside: a few
-    /// instructions after its start, that is nothing. Returns `None` if the system makes no job.
+    /// Puts a process that has just been started into a job. A process that it has started by then stays outside,
+    /// and outlives [`Self::end`]; a build ends by itself. Returns `None` if the system makes no job.
     #[must_use]
     pub fn of(leader: &Child) -> Option<Self> {
         let job = JobObject::with(&JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default()).ok()?;

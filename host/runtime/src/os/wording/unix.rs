@@ -3,12 +3,11 @@
 /// The default of the option for the home.
 pub const HOME_DEFAULT: &str = "$DAE_HOME, or else the XDG base directories";
 
-/// The linker that rustc uses unless another one is configured.
-pub const LINKER: &str = "cc";
-
-/// The remedy for a linker that is missing.
-pub const LINKER_REMEDY: &str = "install a C compiler \
-     (Debian and Ubuntu: `apt install gcc libc6-dev`; Fedora: `dnf install gcc`)";
+/// The linker that rustc looks for on the `PATH`, unless another one is configured, and the remedy if it is missing.
+pub const LINKER: Option<(&str, &str)> = Some((
+    "cc",
+    "install a C compiler (Debian and Ubuntu: `apt install gcc libc6-dev`; Fedora: `dnf install gcc`)",
+));
 
 /// The remedy for a file that may not become so large.
 pub const FILE_TOO_LARGE: &str =

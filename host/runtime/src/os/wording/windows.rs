@@ -3,19 +3,9 @@
 /// The default of the option for the home.
 pub const HOME_DEFAULT: &str = "%DAE_HOME%, or else a directory in %LOCALAPPDATA%";
 
-/// The linker that rustc uses unless another one is configured.
-pub const LINKER: &str = if cfg!(target_env = "gnu") {
-    "x86_64-w64-mingw32-gcc.exe"
-} else {
-    "link.exe"
-};
-
-/// The remedy for a linker that is missing. That of Visual Studio is found although it is not on the `PATH`.
-pub const LINKER_REMEDY: &str = if cfg!(target_env = "gnu") {
-    "install MinGW-w64"
-} else {
-    "unless the Visual Studio Build Tools with \"Desktop development with C++\" are installed, install them"
-};
+/// The linker that rustc looks for on the `PATH`, and the remedy if it is missing. `None`: it finds that of Visual Studio
+/// and that of rustup's own MinGW-w64 elsewhere.
+pub const LINKER: Option<(&str, &str)> = None;
 
 /// The remedy for a file that may not become so large.
 pub const FILE_TOO_LARGE: &str = "choose a directory on a disk with another file system";
@@ -24,11 +14,12 @@ pub const FILE_TOO_LARGE: &str = "choose a directory on a disk with another file
 pub const NO_ACCESS: &str =
     "choose a directory in which you may write, or see who may write in this one (`icacls`)";
 
-/// The characters besides letters and digits that mean nothing to `cmd` and PowerShell.
+/// The characters besides letters and digits that mean nothing to `cmd` and to PowerShell.
 pub(super) const PLAIN: &str = r"\/._-+:";
 
-/// Quotes a word for `cmd` and PowerShell alike. A path has no quotation marks in it. A backslash before the last one
-/// would escape it.
+/// Quotes a word for `cmd`, and for a program's own reading of its command line: a path has no quotation marks in it, and
+/// a backslash before the last one would escape it. PowerShell takes it too, but for the name of a program, which needs
+/// `&` before it.
 pub(super) fn quoted(word: &str) -> String {
     let slashes = word.len() - word.trim_end_matches('\\').len();
     format!("\"{word}{}\"", "\\".repeat(slashes))

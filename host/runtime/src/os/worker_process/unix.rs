@@ -120,6 +120,22 @@ fn descriptor_of(process: Pid) -> Option<ProcessFd> {
     None
 }
 
+pub(crate) const SAFE_VARIABLES: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+pub(super) fn is_same_variable(one: &str, other: &str) -> bool {
+    one == other
+}
+
 /// A group of its own, so that it and all that it starts can be ended together. A Ctrl-C at the host's terminal does not
 /// reach them.
 pub(super) fn prepare(command: &mut Command) {

@@ -10,6 +10,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
+use windows_sys::Win32::Foundation::ERROR_NOT_ENOUGH_QUOTA;
 use windows_sys::Win32::System::JobObjects::{
     AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
     JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
@@ -175,6 +176,33 @@ fn checked(result: i32) -> io::Result<()> {
     }
 }
 
+/// Without `SystemRoot` a process can't open a socket (error 10106): the library that implements them is found by it.
+pub(crate) const SAFE_VARIABLES: &[&str] = &[
+    "PATH",
+    "PATHEXT",
+    "SystemRoot",
+    "SystemDrive",
+    "windir",
+    "ComSpec",
+    "USERPROFILE",
+    "USERNAME",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "ProgramData",
+    "TEMP",
+    "TMP",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// Windows ignores the case of names.
+pub(super) fn is_same_variable(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
+}
+
 /// A console of its own, which nobody sees. So no event of the host's console reaches the process or what it starts.
 pub(super) fn prepare(command: &mut Command) {
     command.as_std_mut().creation_flags(CREATE_NO_WINDOW);
@@ -184,9 +212,13 @@ pub(super) fn executable() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
-/// The system ends a process with the number of an exception as its exit code.
+/// The system ends a process with the number of an exception as its exit code, and one whose job has used up its time with
+/// that of an error.
 pub(super) fn in_words(status: ExitStatus) -> String {
     let code = status.code().unwrap_or(0);
+    if code.cast_unsigned() == ERROR_NOT_ENOUGH_QUOTA {
+        return "was ended by Windows: its bound of CPU time".to_owned();
+    }
     match meaning(code.cast_unsigned()) {
         Some(meaning) => format!("ended with {:#010X}: {meaning}", code.cast_unsigned()),
         None if code < 0 => format!("ended with {:#010X}", code.cast_unsigned()),

@@ -20,20 +20,6 @@ use crate::threads::fd_limits;
 use dae_store::settings::Settings;
 use dae_store::tasks;
 
-/// The variables that every subprocess gets from the host's environment, if they are set. They locate programs and
-/// files, and select language and time zone. None of them could hold a secret.
-const SAFE_VARIABLES: [&str; 9] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-];
-
 /// A handle to the thread. The thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Spawner {
@@ -112,9 +98,9 @@ fn command(settings: &Settings) -> io::Result<Command> {
         command.arg(files_max.to_string());
     }
     command.env_clear().envs(&settings.env);
-    let given = |name: &&str| !settings.env.contains_key(*name);
-    for name in SAFE_VARIABLES.iter().filter(|name| given(name)) {
-        if let Some(value) = std::env::var_os(name) {
+    for name in worker_process::SAFE_VARIABLES {
+        let is_given = |given: &String| worker_process::is_same_variable(given, name);
+        if let Some(value) = std::env::var_os(name).filter(|_| !settings.env.keys().any(is_given)) {
             command.env(name, value);
         }
     }

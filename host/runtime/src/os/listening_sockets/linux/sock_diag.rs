@@ -35,7 +35,7 @@ const TCP: u8 = 6;
 /// The bit of the state `TCP_LISTEN`.
 const LISTEN: u32 = 1 << 10;
 
-/// Whether the kernel sends more.
+/// True if the kernel sends more.
 #[derive(Debug, PartialEq, Eq)]
 enum DumpPart {
     More,
