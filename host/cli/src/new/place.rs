@@ -95,7 +95,7 @@ fn failed(error: &io::Error, path: &Path) -> anyhow::Error {
 /// Makes the crate a workspace of its own where cargo would not build it otherwise: below a workspace that doesn't list
 /// it. A workspace that lists it, perhaps by `plugins/*`, keeps it as a member.
 fn leave_workspace(place: &Path) -> io::Result<()> {
-    let place = real_path::of(&place)?;
+    let place = real_path::of(place)?;
     let mut above = place.ancestors().skip(1);
     if !above.any(|dir| dir.join("Cargo.toml").is_file()) || cargo_reads(&place) {
         return Ok(());

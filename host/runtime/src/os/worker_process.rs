@@ -16,10 +16,10 @@ pub use group::GroupRecords;
 use unix as system;
 #[cfg(windows)]
 use windows as system;
-#[cfg(windows)]
-pub use windows::GroupRecords;
 #[cfg(all(test, windows))]
 pub(crate) use windows::CODE_KILLED;
+#[cfg(windows)]
+pub use windows::GroupRecords;
 #[cfg(windows)]
 pub(crate) use windows::JobObject;
 
