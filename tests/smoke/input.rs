@@ -129,9 +129,9 @@ fn names_and_files_that_are_wrong_are_refused_with_a_reason() {
     let host = Host::start(program);
     let file = host.path(&program.plugin("sample"));
     let _ = host.cli(&["install", "Sample", &file]).ok();
-    let notes = host.scratch("notes.txt");
+    let [notes, nothing] = ["notes.txt", "nothing"].map(|name| host.scratch(name));
     fs::write(&notes, "no plugin\n").expect("a file of our own");
-    let notes = host.path(&notes);
+    let [notes, nothing] = [notes, nothing].map(|file| host.path(&file));
     let cases: [(&[&str], i32, &str); 6] = [
         (
             &["call", "Smaple", "met"],
@@ -150,11 +150,7 @@ fn names_and_files_that_are_wrong_are_refused_with_a_reason() {
         ),
         (&["install", "no/name", &file], 1, "no/name"),
         (&["install", "Notes", &notes], 1, "notes.txt"),
-        (
-            &["install", "Nothing", &host.path(&host.scratch("nothing"))],
-            1,
-            "is not there",
-        ),
+        (&["install", "Nothing", &nothing], 1, "is not there"),
     ];
     for (words, code, part) in cases {
         let failed = host.cli(words).code(code);

@@ -47,37 +47,10 @@ fn a_session_shows_what_each_command_says() {
         return;
     };
     let mut session = Session::begin(program);
-    session.expect(&[
-        (
-            "install FILE",
-            "Counter 0.0.0 runs on 0.0.0.0:0 (hash HASH, 0 ms)",
-        ),
-        ("call Counter increment", "0"),
-        ("call Counter increment --by 4", "0"),
-        ("list", LIST),
-        ("status Counter", STATUS),
-        ("state Counter", r#"{"version":0,"data":{"count":0}}"#),
-        (
-            "reload Counter",
-            "accepted Counter generation 0 (HASH, 0 ms, state 0 B)",
-        ),
-        ("isolate Counter", "Counter is ready (0 ms)"),
-        ("embed Counter", "Counter is ready (0 ms)"),
-        ("restart Counter", "Counter is ready (0 ms)"),
-        ("stop Counter", "Counter is stopped (0 ms)"),
-        ("start Counter", "Counter is ready (0 ms)"),
-    ]);
+    session.expect(&BEFORE);
     assert_eq!(session.host.call(&["Counter", "count"]), "5");
     change_the_file(&session);
-    session.expect(&[
-        (
-            "rollback Counter",
-            "accepted Counter generation 0 (HASH, 0 ms, state 0 B)",
-        ),
-        ("rollback Counter --list", VERSIONS),
-        ("logs Counter -n 2", LOGS),
-        ("uninstall Counter", UNINSTALLED),
-    ]);
+    session.expect(&AFTER);
     let said = session.host.shut_down().stdout;
     let said = session.host.plain(&said);
     assert_eq!(said, "the host with pid 0 has ended (0 ms)");
@@ -96,6 +69,39 @@ fn change_the_file(session: &Session) {
         host.status("Counter")["hash"] != before
     });
 }
+
+/// The first steps of the session.
+const BEFORE: [(&str, &str); 12] = [
+    (
+        "install FILE",
+        "Counter 0.0.0 runs on 0.0.0.0:0 (hash HASH, 0 ms)",
+    ),
+    ("call Counter increment", "0"),
+    ("call Counter increment --by 4", "0"),
+    ("list", LIST),
+    ("status Counter", STATUS),
+    ("state Counter", r#"{"version":0,"data":{"count":0}}"#),
+    (
+        "reload Counter",
+        "accepted Counter generation 0 (HASH, 0 ms, state 0 B)",
+    ),
+    ("isolate Counter", "Counter is ready (0 ms)"),
+    ("embed Counter", "Counter is ready (0 ms)"),
+    ("restart Counter", "Counter is ready (0 ms)"),
+    ("stop Counter", "Counter is stopped (0 ms)"),
+    ("start Counter", "Counter is ready (0 ms)"),
+];
+
+/// The steps after the file has changed.
+const AFTER: [(&str, &str); 4] = [
+    (
+        "rollback Counter",
+        "accepted Counter generation 0 (HASH, 0 ms, state 0 B)",
+    ),
+    ("rollback Counter --list", VERSIONS),
+    ("logs Counter -n 2", LOGS),
+    ("uninstall Counter", UNINSTALLED),
+];
 
 /// The output of `list` after the install.
 const LIST: &str = "\
