@@ -26,6 +26,13 @@ const HABITS: [(Habit, usize); 3] = [
     (Habit::Tagged, 5),
 ];
 
+/// The number of guests with each habit in a light load.
+const LIGHT: [(Habit, usize); 3] = [
+    (Habit::OneByOne, 3),
+    (Habit::Pipelined, 1),
+    (Habit::Tagged, 1),
+];
+
 /// The way in which a guest sends commands.
 #[derive(Debug, Clone, Copy)]
 enum Habit {
@@ -61,9 +68,24 @@ impl Load {
     #[track_caller]
     #[must_use]
     pub fn on(port: u16) -> Self {
+        Self::of(&HABITS, port)
+    }
+
+    /// Does the same as [`Load::on`] with five connections, for a slow system.
+    ///
+    /// # Panics
+    /// Panics if a connection is refused.
+    #[track_caller]
+    #[must_use]
+    pub fn light(port: u16) -> Self {
+        Self::of(&LIGHT, port)
+    }
+
+    #[track_caller]
+    fn of(habits: &[(Habit, usize)], port: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut guests = Vec::new();
-        for (habit, count) in HABITS {
+        for &(habit, count) in habits {
             for _ in 0..count {
                 let (guest, stop) = (Guest::connect(port), Arc::clone(&stop));
                 guests.push(std::thread::spawn(move || habit.drive(guest, &stop)));

@@ -185,10 +185,20 @@ impl Running {
     /// Panics if no line comes within `limit`, or the program has closed its output.
     #[track_caller]
     pub fn line(&mut self, limit: Duration) -> String {
+        self.line_within(limit)
+            .unwrap_or_else(|| panic!("the program's output has ended"))
+    }
+
+    /// Returns the next line of standard output, or `None` if the program has closed its output.
+    ///
+    /// # Panics
+    /// Panics if neither happens within `limit`.
+    #[track_caller]
+    pub fn line_within(&mut self, limit: Duration) -> Option<String> {
         match self.lines.recv_timeout(limit) {
-            Ok(line) => line,
+            Ok(line) => Some(line),
             Err(RecvTimeoutError::Timeout) => panic!("no line of output within {limit:?}"),
-            Err(RecvTimeoutError::Disconnected) => panic!("the program's output has ended"),
+            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dae_runtime::os::trust::is_written_by_us;
+use dae_store::real_path;
 
 /// The name of the crate that every plugin depends on.
 pub(super) const API: &str = "dae-plugin-api";
@@ -31,7 +32,7 @@ const CODE: [&str; 9] = [
 /// Returns the directory of the `dae-plugin-api` that this program was built with, if it is still there.
 pub(super) fn plugin_api() -> Option<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-api");
-    let dir = dir.canonicalize().ok()?;
+    let dir = real_path::of(&dir).ok()?;
     (is_plugin_api(&dir) && is_trusted(&dir, is_written_by_us)).then_some(dir)
 }
 

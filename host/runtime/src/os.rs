@@ -15,8 +15,10 @@
 //! - [`interrupt`]: the signals that end a command
 //! - [`library`]: loading a dynamic library for good, and ending a process whose loader hangs
 //! - [`listening_sockets`]: the sockets that listen on this machine, and their processes
+//! - `long_path`: on Windows, the form of long paths
 //! - [`mounts`]: file systems that forbid running code
 //! - [`new_name`]: renaming without replacing
+//! - [`port`]: ports of the loopback address, and the error of one that is taken
 //! - [`process_group`]: a process with all that it starts
 //! - [`service_manager`]: reports to the service manager
 //! - [`shared_memory`]: memory that a host shares with its worker
@@ -42,8 +44,11 @@ pub mod first_process;
 pub mod interrupt;
 pub mod library;
 pub mod listening_sockets;
+#[cfg(windows)]
+mod long_path;
 pub mod mounts;
 pub mod new_name;
+pub mod port;
 pub mod process_group;
 pub mod service_manager;
 pub mod shared_memory;

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use crate::supervise::SupervisorShared;
+use dae_runtime::os::port;
 use dae_runtime::peers::client::Host;
 use dae_runtime::peers::directory::CredentialSource;
 use dae_runtime::peers::ecosystem_api::EcosystemApi;
@@ -99,22 +100,22 @@ impl CredentialSource for DaeAnswers {
 }
 
 /// Binds Dae's own port, or the next free one.
-fn listen_near(port: u16) -> anyhow::Result<TcpListener> {
-    let own = port..=port.saturating_add(PORTS_TRIED);
+fn listen_near(wanted: u16) -> anyhow::Result<TcpListener> {
+    let own = wanted..=wanted.saturating_add(PORTS_TRIED);
     for tried in own.chain([0]) {
         match accept::listen_on(tried) {
             Ok(listener) => {
-                if tried != port {
+                if tried != wanted {
                     let has = listener
                         .local_addr()
                         .map_or(tried, |address| address.port());
                     tracing::warn!(
-                        "port {port}, which is Dae's own, is taken; Dae listens on {has} instead"
+                        "port {wanted}, which is Dae's own, is taken; Dae listens on {has} instead"
                     );
                 }
                 return Ok(listener);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) if port::is_taken(&error) => {}
             Err(error) => {
                 return Err(error).with_context(|| format!("Dae can't listen on port {tried}"));
             }

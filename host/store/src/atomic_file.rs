@@ -112,12 +112,15 @@ impl StagedFile {
     }
 }
 
-/// Writes like [`write()`], but without syncing; [`settle`] syncs later. For a file whose damage can be detected.
+/// Writes like [`write()`], but without syncing where [`settle`] can sync later. For a file whose damage can be detected.
 ///
 /// # Errors
 /// A disk error; `path` is then unchanged.
 pub fn place(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
-    rename(beside(path, bytes)?.into_temp_path(), path)
+    let file = beside(path, bytes)?;
+    let synced = disk::sync_before_rename(file.as_file());
+    synced.map_err(|e| DiskFault::new(&e, "write", path))?;
+    rename(file.into_temp_path(), path)
 }
 
 /// Makes a file that [`place`] has written durable.
@@ -125,8 +128,7 @@ pub fn place(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
 /// # Errors
 /// A disk error; after a power cut the file may then have any content.
 pub fn settle(path: &Path) -> Result<(), DiskFault> {
-    let synced = disk::open_to_sync(path).and_then(|file| file.sync_all());
-    synced.map_err(|e| DiskFault::new(&e, "write", path))?;
+    disk::sync_later(path).map_err(|e| DiskFault::new(&e, "write", path))?;
     sync_directory(directory_of(path))
 }
 

@@ -51,4 +51,4 @@ pub mod tasks;
 pub mod text_file;
 pub mod uninstall;
 
-pub use os::write_access;
+pub use os::{real_path, write_access};

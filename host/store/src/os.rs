@@ -19,6 +19,7 @@ mod in_use;
 pub(crate) mod log_file;
 pub(crate) mod plugin_file;
 pub(crate) mod private;
+pub mod real_path;
 #[cfg(test)]
 pub(crate) mod sample_library;
 #[cfg(windows)]

@@ -15,6 +15,7 @@ use super::super::exit::Fault;
 use super::{CONTROL_TAG, Client, Stream, is_over_time};
 use dae_runtime::os::control_client::ControlClient;
 use dae_runtime::peers::self_connection::is_to_itself;
+use dae_store::atomic_file::DiskFault;
 use dae_store::report::Greeting;
 
 /// The longest time for one control command. The slowest is an install: 10 s for a daemon's `start`, 5 s of grace for
@@ -94,8 +95,9 @@ impl Client<ControlClient> {
     /// Checks that the other side serves the intended home, and has it check the same.
     fn greet(&mut self, session: &Session) -> Result<()> {
         let home = &session.home.data;
-        let look = || format!("cannot look at the home {}", home.display());
-        let meant = session.home.id().with_context(look)?.to_string();
+        let meant = session.home.id();
+        let meant = meant.map_err(|e| DiskFault::new(&e, "look at the home", home))?;
+        let meant = meant.to_string();
         let greeting: Greeting = self.ask("greet", &[&meant])?;
         if greeting.home != meant {
             bail!(

@@ -22,6 +22,7 @@ use super::replay::{Recorded, Recording};
 use crate::Session;
 use crate::show;
 use dae_store::home::Home;
+use dae_store::real_path;
 
 /// Reads the output of a build: the libraries that it names, and whether it had anything to do.
 pub(super) type Read =
@@ -326,8 +327,7 @@ impl Crate {
 
 /// Returns the directory of a crate, given it or its `Cargo.toml`.
 pub(super) fn directory(path: &Path) -> Result<PathBuf> {
-    let path = path
-        .canonicalize()
+    let path = real_path::of(path)
         .with_context(|| format!("cannot find the directory {}", path.display()))?;
     let dir = match path.parent() {
         Some(parent) if path.ends_with("Cargo.toml") => parent.to_owned(),
@@ -370,7 +370,7 @@ pub(crate) fn cargo() -> PathBuf {
 
 /// Resolves the links in the part of a path that exists: a watched path has none.
 fn real(path: &Path) -> PathBuf {
-    if let Ok(real) = path.canonicalize() {
+    if let Ok(real) = real_path::of(path) {
         return real;
     }
     match (path.parent(), path.file_name()) {

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::exit::Fault;
 use crate::source;
+use dae_store::real_path;
 
 /// The place from which cargo takes `dae-plugin-api`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Api {
         let found = [dir, &inside]
             .into_iter()
             .find(|dir| source::is_plugin_api(dir));
-        let found = found.and_then(|dir| dir.canonicalize().ok());
+        let found = found.and_then(|dir| real_path::of(dir).ok());
         found.map(Api::Path).ok_or_else(|| {
             let text = format!(
                 "{given} holds no crate {}; --api takes its directory (plugin-api in a clone of dae-host), or the URL of a git \

@@ -14,6 +14,7 @@ use crate::dev;
 use dae_runtime::os::new_name::rename_to_new;
 use dae_runtime::os::process_group::lead_group;
 use dae_runtime::os::wording;
+use dae_store::real_path;
 
 /// The start of the temporary directory's name.
 const TEMPORARY_PREFIX: &str = ".dae-host-new-";
@@ -94,7 +95,7 @@ fn failed(error: &io::Error, path: &Path) -> anyhow::Error {
 /// Makes the crate a workspace of its own where cargo would not build it otherwise: below a workspace that doesn't list
 /// it. A workspace that lists it, perhaps by `plugins/*`, keeps it as a member.
 fn leave_workspace(place: &Path) -> io::Result<()> {
-    let place = place.canonicalize()?;
+    let place = real_path::of(place)?;
     let mut above = place.ancestors().skip(1);
     if !above.any(|dir| dir.join("Cargo.toml").is_file()) || cargo_reads(&place) {
         return Ok(());

@@ -100,8 +100,12 @@ fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .build()?;
-    let result =
-        runtime.block_on(async { Worker::new(HostConnection::new(end.open()?)).run().await });
+    let result = runtime.block_on(async {
+        let wire = HostConnection::new(end.open()?);
+        Worker::new(Arc::clone(&wire)).run().await?;
+        wire.deliver();
+        Ok(())
+    });
     if let Err(error) = &result {
         // Ignores failures: there may be no reader.
         let _ = writeln!(io::stderr(), "the worker has lost its host: {error}");

@@ -93,12 +93,20 @@ pub fn read(stream: &WorkerStream, room: &mut Vec<u8>) -> impl Future<Output = i
     system::read(stream, room)
 }
 
-/// Appends the data that is there.
+/// Reads what a process had sent before it ended. Returns 0 at the end.
 ///
 /// # Errors
-/// The system's error; `WouldBlock` if there is none.
-pub fn read_now(stream: &WorkerStream, room: &mut Vec<u8>) -> io::Result<usize> {
-    system::read_now(stream, room)
+/// The system's error; `WouldBlock` if there is no more.
+pub fn read_rest(
+    stream: &WorkerStream,
+    room: &mut Vec<u8>,
+) -> impl Future<Output = io::Result<usize>> {
+    system::read_rest(stream, room)
+}
+
+/// Waits, before the end of this process, until its end can't take back what it has written. Blocks the thread.
+pub fn deliver(stream: &WorkerStream) {
+    system::deliver(stream);
 }
 
 /// Writes a frame with a descriptor, whole or not at all.

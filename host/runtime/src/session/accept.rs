@@ -1,14 +1,14 @@
 //! A port that accepts guests until it is dropped.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use crate::os::port;
 use crate::session::gate::Gate;
 use crate::session::guest::{self, AdmittedGuest};
 use crate::threads::fd_limits::{self, CountedConnection};
@@ -54,14 +54,11 @@ impl Drop for Listener {
 }
 
 /// Listens on the loopback address.
+///
+/// # Errors
+/// The system's error; [`port::is_taken`] tells whether another program has the port.
 pub fn listen_on(port: u16) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
-    // Address reuse lets a restarted host take its ports while old connections linger. For port 0, set it only after
-    // bind: set before, it makes the system's search for a free port slow (3 s for ten thousand ports, 50 ms without).
-    socket.set_reuseaddr(port != 0)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    socket.set_reuseaddr(true)?;
-    socket.listen(BACKLOG)
+    port::bind(port)?.listen(BACKLOG)
 }
 
 /// The name of a listener's task.

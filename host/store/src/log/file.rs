@@ -13,6 +13,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::os::advice::is_in_use;
+use crate::os::file_name;
 use crate::os::log_file::{can_be_renamed, is_removed};
 use crate::os::private;
 
@@ -47,7 +48,12 @@ fn file_stem(daemon: &str) -> String {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let good = |c| if is_good(c) { c } else { '_' };
     let limit = crate::registry::DAEMON_NAME_BYTES_MAX;
-    daemon.chars().take(limit).map(good).collect()
+    let stem: String = daemon.chars().take(limit).map(good).collect();
+    match file_name::check(&stem) {
+        Ok(()) => stem,
+        // Such as a device's name, under which somebody has tried to install a daemon.
+        Err(_) => format!("_{stem}"),
+    }
 }
 
 /// Returns the paths of the current file and the rotated ones, newest first. Some may not exist.

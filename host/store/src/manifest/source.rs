@@ -18,7 +18,7 @@ use memmap2::MmapMut;
 use super::fault::{FileFault, FileFaultKind};
 use super::library::{BEGINNING_BYTES, check_is_object};
 use crate::os::write_access::{self, AclTarget};
-use crate::os::{advice, plugin_file};
+use crate::os::{advice, plugin_file, real_path};
 
 /// The longest accepted file (bytes). Large plugins with all debug symbols have some hundred MB. The file is read into
 /// memory.
@@ -35,10 +35,14 @@ pub fn open(path: &Path) -> Result<File, FileFault> {
 }
 
 fn opened(path: &Path) -> Result<File, FileFault> {
+    let fault = |error: io::Error| match plugin_file::is_of_device(&error) {
+        true => no_regular_file(),
+        false => unreadable(path, &error),
+    };
     // Checked before opening, because opening some devices has an effect.
-    check_is_file(&fs::metadata(path).map_err(|e| unreadable(path, &e))?)?;
-    let file = plugin_file::open(path).map_err(|e| unreadable(path, &e))?;
-    let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;
+    check_is_file(&fs::metadata(path).map_err(fault)?)?;
+    let file = plugin_file::open(path).map_err(fault)?;
+    let metadata = file.metadata().map_err(fault)?;
     check_is_file(&metadata)?;
     if !plugin_file::is_on_disk(&file) {
         return Err(no_regular_file());
@@ -163,7 +167,7 @@ fn check_beginning(path: &Path, file: &File) -> Result<(), FileFault> {
 fn check_trusted(path: &Path, file: &File, metadata: &Metadata) -> Result<(), FileFault> {
     check_hands(path, AclTarget::Open(file), metadata)?;
     // The file can be replaced in two places: the directory of a symbolic link and the directory of its target.
-    let real = fs::canonicalize(path).map_err(|e| unreadable(path, &e))?;
+    let real = real_path::of(path).map_err(|e| unreadable(path, &e))?;
     let named = std::path::absolute(path).map_err(|e| unreadable(path, &e))?;
     for directory in [named.parent(), real.parent()].into_iter().flatten() {
         let metadata = fs::metadata(directory).map_err(|e| unreadable(path, &e))?;

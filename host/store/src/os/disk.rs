@@ -6,6 +6,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{open_to_sync, replace, sync_directory, temporary_in};
+pub(crate) use unix::{replace, sync_before_rename, sync_directory, sync_later, temporary_in};
 #[cfg(windows)]
-pub(crate) use windows::{open_to_sync, replace, sync_directory, temporary_in};
+pub(crate) use windows::{replace, sync_before_rename, sync_directory, sync_later, temporary_in};

@@ -6,6 +6,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{is_on_disk, open, read_beginning};
+pub(crate) use unix::{is_of_device, is_on_disk, open, read_beginning};
 #[cfg(windows)]
-pub(crate) use windows::{is_on_disk, open, read_beginning};
+pub(crate) use windows::{is_of_device, is_on_disk, open, read_beginning};

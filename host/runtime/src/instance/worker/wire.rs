@@ -175,6 +175,11 @@ impl HostConnection {
         Ok(())
     }
 
+    /// Makes sure, as the last act of this process, that the host gets all that was written.
+    pub(super) fn deliver(&self) {
+        worker_stream::deliver(&self.stream);
+    }
+
     fn send_ask(&self, kind: FrameKind, id: u64, bytes: RequestBytes<'_>) {
         let length = (bytes.operation.len() as u64).to_le_bytes();
         self.send_now(

@@ -35,12 +35,17 @@ pub(super) struct ControlClient {
 impl ControlClient {
     /// Connects to a pipe.
     pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<Self> {
+        Self::connect_if(path, limit, account::is_own_process)
+    }
+
+    /// Connects to a pipe if `is_ours` holds for its server's process.
+    fn connect_if(path: &Path, limit: Duration, is_ours: fn(u32) -> bool) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let pipe = runtime.block_on(open(path, limit))?;
-        if !is_of_own_server(&pipe) {
-            let text = "it belongs to a process of another user";
+        if !server_of(&pipe).is_some_and(is_ours) {
+            let text = "that pipe belongs to a process of another user, which got nothing; choose another home";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         Ok(ControlClient {
@@ -76,11 +81,12 @@ fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(ERROR_PIPE_BUSY.cast_signed())
 }
 
-fn is_of_own_server(pipe: &NamedPipeClient) -> bool {
+/// Returns the id of the process that serves the pipe.
+fn server_of(pipe: &NamedPipeClient) -> Option<u32> {
     let mut process = 0;
     // SAFETY: the handle is borrowed, so it is open; the call writes one number, to the place behind the pointer.
     let is_known = unsafe { GetNamedPipeServerProcessId(pipe.as_raw_handle(), &raw mut process) };
-    is_known != 0 && account::is_own_process(process)
+    (is_known != 0).then_some(process)
 }
 
 /// Runs a call on the pipe to its end, or to the limit.
@@ -134,6 +140,25 @@ mod tests {
     fn a_pipe_that_is_not_there_means_that_nobody_listens() {
         let error = ControlClient::connect(Path::new(&name("none")), LIMIT).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
+    }
+
+    /// Wine has one user, so the test says whose the process is.
+    #[test]
+    fn a_pipe_of_another_user_gets_nothing() {
+        let runtime = runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let entered = runtime.enter();
+        let name = name("foreign");
+        let mut server = ServerOptions::new().create(&name).unwrap();
+        drop(entered);
+        let error = ControlClient::connect_if(Path::new(&name), LIMIT, |_| false).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("another user"), "{error}");
+        let read = runtime.block_on(async { server.read(&mut [0; 8]).await });
+        assert!(!matches!(read, Ok(1..)), "{read:?}");
+        runtime.block_on(async move { drop(server) });
     }
 
     #[test]

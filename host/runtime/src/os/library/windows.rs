@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use crate::os::long_path::spelled_out;
 pub use libloading::os::windows::Library;
 use libloading::os::windows::{LOAD_LIBRARY_SEARCH_DEFAULT_DIRS, LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR};
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, TerminateProcess};
@@ -16,7 +17,7 @@ use windows_sys::Win32::System::Threading::{GetCurrentProcess, TerminateProcess}
 pub(super) unsafe fn open_for_good(path: &Path) -> Result<Library, libloading::Error> {
     let flags = LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS;
     // SAFETY: the caller vouches for the file's constructors.
-    let library = unsafe { Library::load_with_flags(path, flags) }?;
+    let library = unsafe { Library::load_with_flags(spelled_out(path), flags) }?;
     library.pin()?;
     Ok(library)
 }

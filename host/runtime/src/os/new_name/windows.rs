@@ -7,6 +7,7 @@ use std::io;
 use std::os::windows::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::os::long_path::spelled_out;
 use windows_sys::Win32::Storage::FileSystem::{MOVEFILE_WRITE_THROUGH, MoveFileExW};
 
 /// Renames a directory to a name that nothing has.
@@ -14,6 +15,7 @@ use windows_sys::Win32::Storage::FileSystem::{MOVEFILE_WRITE_THROUGH, MoveFileEx
 /// # Errors
 /// `AlreadyExists` if something has the name, or another error of the system.
 pub fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (spelled_out(from), spelled_out(to));
     let (from, to) = (wide(from.as_os_str()), wide(to.as_os_str()));
     // SAFETY: both texts end with a NUL and live across the call.
     let moved = unsafe { MoveFileExW(from.as_ptr(), to.as_ptr(), MOVEFILE_WRITE_THROUGH) };

@@ -5,19 +5,23 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
-use std::os::windows::io::{FromRawHandle as _, IntoRawHandle as _, OwnedHandle};
+use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, IntoRawHandle as _, OwnedHandle};
 use std::process::Stdio;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer};
 use windows_sys::Win32::Foundation::{
     HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE, SetHandleInformation,
 };
-use windows_sys::Win32::Storage::FileSystem::FILE_FLAG_OVERLAPPED;
+use windows_sys::Win32::Storage::FileSystem::{FILE_FLAG_OVERLAPPED, FlushFileBuffers};
 use windows_sys::Win32::System::Console::{GetStdHandle, STD_INPUT_HANDLE, SetStdHandle};
 
 use crate::os::account::own_pipe;
 use crate::os::descriptors::{BorrowedDescriptor, OwnedDescriptor};
+
+/// The longest wait for the rest of what a process has sent that is gone: its pipe ends at once.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// Either end, on a runtime.
 #[derive(Debug)]
@@ -135,7 +139,23 @@ pub(super) async fn read(stream: &WorkerStream, room: &mut Vec<u8>) -> io::Resul
     }
 }
 
-pub(super) fn read_now(stream: &WorkerStream, room: &mut Vec<u8>) -> io::Result<usize> {
+/// The runtime reads ahead one part only, so the rest has to be waited for. It is followed by the pipe's end.
+pub(super) async fn read_rest(stream: &WorkerStream, room: &mut Vec<u8>) -> io::Result<usize> {
+    let read = tokio::time::timeout(REST_MAX, read(stream, room)).await;
+    read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// A write that found the pipe full goes on in the background, and would end with the process.
+pub(super) fn deliver(stream: &WorkerStream) {
+    let handle = match stream {
+        WorkerStream::Host(end) => end.as_raw_handle(),
+        WorkerStream::Worker(end) => end.as_raw_handle(),
+    };
+    // SAFETY: the handle is borrowed, so it is open. The call fails if nobody is left to read.
+    unsafe { FlushFileBuffers(handle) };
+}
+
+fn read_now(stream: &WorkerStream, room: &mut Vec<u8>) -> io::Result<usize> {
     match stream {
         WorkerStream::Host(end) => end.try_read_buf(room),
         WorkerStream::Worker(end) => end.try_read_buf(room),

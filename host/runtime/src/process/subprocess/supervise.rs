@@ -228,7 +228,7 @@ impl ProcessSupervisor {
                 }
                 ProcessEvent::Read(end) => return self.end_of_socket(end).await,
                 ProcessEvent::Exit => {
-                    self.take_last();
+                    self.take_last().await;
                     return None;
                 }
                 ProcessEvent::Kill => return Some(self.kill_text()),
@@ -254,8 +254,10 @@ impl ProcessSupervisor {
     }
 
     /// Reads what the process had sent before it ended.
-    fn take_last(&mut self) {
-        while let Ok(1..) = worker_stream::read_now(&self.link.stream, self.inbox.room(READ_BYTES))
+    async fn take_last(&mut self) {
+        let link = Arc::clone(&self.link);
+        while let Ok(1..) =
+            worker_stream::read_rest(&link.stream, self.inbox.room(READ_BYTES)).await
         {
             if self.take_frames().is_err() {
                 return;
@@ -477,7 +479,7 @@ impl ProcessSupervisor {
     async fn bury(&mut self, broken: Option<String>) -> String {
         let status = self.process.kill().await;
         // Whatever the reason for the end, the host takes what the subprocess has handed back.
-        self.take_last();
+        self.take_last().await;
         match tokio::time::timeout(GROUP_GONE_MAX, self.process.all_gone()).await {
             Ok(()) => self.process.forget(),
             Err(_) => self.tell_left(),

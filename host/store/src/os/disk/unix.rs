@@ -19,9 +19,14 @@ pub(crate) fn replace(temporary: TempPath, path: &Path) -> io::Result<()> {
     temporary.persist(path).map_err(|e| e.error)
 }
 
-/// Opens a file such that it can be synced.
-pub(crate) fn open_to_sync(path: &Path) -> io::Result<File> {
-    File::open(path)
+/// Does nothing: [`sync_later`] syncs the file under its final name, while others use it already.
+pub(crate) fn sync_before_rename(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Syncs a file that was renamed without.
+pub(crate) fn sync_later(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Makes the names in `directory` durable.

@@ -40,9 +40,15 @@ fn may_pass(error: &io::Error, path: &Path) -> bool {
     is_in_use(error) || error.kind() == io::ErrorKind::PermissionDenied && !path.is_dir()
 }
 
-/// Opens a file such that it can be synced: Windows syncs only files that are open for writing.
-pub(crate) fn open_to_sync(path: &Path) -> io::Result<File> {
-    retried(is_in_use, || OpenOptions::new().write(true).open(path))
+/// Syncs a file that will be renamed. Afterwards it is too late: Windows syncs only files that are open for writing, and
+/// opens none so that a process has loaded as a library.
+pub(crate) fn sync_before_rename(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
+/// Does nothing: see [`sync_before_rename`].
+pub(crate) fn sync_later(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Does nothing: Windows can't sync a directory, and NTFS writes its names to a journal.

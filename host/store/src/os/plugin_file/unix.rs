@@ -16,6 +16,11 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Returns false: every file has metadata.
+pub(crate) fn is_of_device(_error: &io::Error) -> bool {
+    false
+}
+
 /// Returns true: the metadata of a pipe or device says that it is one.
 pub(crate) fn is_on_disk(_file: &File) -> bool {
     true

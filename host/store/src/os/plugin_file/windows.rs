@@ -5,6 +5,8 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::os::windows::fs::FileExt as _;
 use std::path::Path;
 
+use windows_sys::Win32::Foundation::{ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER};
+
 use crate::os::advice::is_in_use;
 use crate::os::handle;
 use crate::os::in_use::retried;
@@ -15,6 +17,15 @@ mod tests;
 /// Opens the file for reading, as soon as a program that doesn't share it lets go of it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     retried(is_in_use, || File::open(path))
+}
+
+/// Returns whether the error is that of a device which has no metadata, such as `NUL`.
+pub(crate) fn is_of_device(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(i32::cast_unsigned);
+    matches!(
+        number,
+        Some(ERROR_INVALID_FUNCTION | ERROR_INVALID_PARAMETER)
+    )
 }
 
 /// Returns whether an open file is one on a disk, and no pipe or device.
