@@ -6,7 +6,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -18,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::group::{GroupRecords, ProcessGroup};
 use crate::process::ipc;
+use crate::process::own_program;
 use crate::process::signals;
 use crate::threads::fd_limits;
 use dae_store::settings::Settings;
@@ -107,16 +107,8 @@ impl Spawner {
     }
 }
 
-/// Returns the path of this executable. On Linux it is valid even if the file was replaced after the host's start.
-fn executable() -> io::Result<PathBuf> {
-    match cfg!(target_os = "linux") {
-        true => Ok(PathBuf::from("/proc/self/exe")),
-        false => std::env::current_exe(),
-    }
-}
-
 fn command(settings: &Settings) -> io::Result<Command> {
-    let mut command = Command::new(executable()?);
+    let mut command = Command::new(own_program::path()?);
     command
         .arg0("dae-host-worker")
         .arg(ipc::ARGUMENT)

@@ -1,0 +1,74 @@
+//! The path at which this program is started again: as a worker, or as the host below process 1 of a container.
+//!
+//! On Linux it is the kernel's link to the file that this process runs. The link stays valid when the file is replaced,
+//! so a host and its workers are of one version, even after an upgrade.
+//!
+//! An emulator of another processor, such as QEMU, is itself the file that the kernel runs. It corrects what the program
+//! reads from the link, but not what the program starts. So where the link leads to another file than its text names,
+//! the path is that text. An upgrade doesn't look like this: the kernel adds " (deleted)" to the name of a file that was
+//! replaced, and no such file exists. Below an emulator a worker that starts after an upgrade is of the new version.
+
+use std::io;
+use std::path::PathBuf;
+
+#[cfg(target_os = "linux")]
+const LINK: &str = "/proc/self/exe";
+
+/// Returns the path.
+///
+/// # Errors
+/// The system's error.
+pub fn path() -> io::Result<PathBuf> {
+    #[cfg(target_os = "linux")]
+    return Ok(on_linux());
+    #[cfg(not(target_os = "linux"))]
+    std::env::current_exe()
+}
+
+#[cfg(target_os = "linux")]
+fn on_linux() -> PathBuf {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let identity = |path: PathBuf| {
+        let file = std::fs::metadata(&path).ok()?;
+        Some((path, (file.dev(), file.ino())))
+    };
+    let named = std::env::current_exe().ok().and_then(identity);
+    chosen(identity(LINK.into()), named)
+}
+
+/// Chooses between the link and the path that its text names. Each comes with the identity of the file that it leads
+/// to, if there is one.
+#[cfg(target_os = "linux")]
+fn chosen<Id: PartialEq>(link: Option<(PathBuf, Id)>, named: Option<(PathBuf, Id)>) -> PathBuf {
+    match (link, named) {
+        (Some((_, runs)), Some((path, is))) if runs != is => path,
+        _ => LINK.into(),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_is_chosen_unless_it_leads_to_another_file() {
+        let link = |file| Some((PathBuf::from(LINK), file));
+        let named = |file| Some((PathBuf::from("/opt/dae-host"), file));
+        let cases = [
+            ("the usual case", link(1), named(1), LINK),
+            ("an emulator", link(2), named(1), "/opt/dae-host"),
+            ("the file was replaced or removed", link(1), None, LINK),
+            ("/proc is not mounted", None, None, LINK),
+        ];
+        for (case, link, named, expected) in cases {
+            assert_eq!(chosen(link, named), PathBuf::from(expected), "{case}");
+        }
+    }
+
+    #[test]
+    fn the_path_leads_to_this_program() {
+        let own = std::env::current_exe().unwrap();
+        assert!(std::fs::read(path().unwrap()).unwrap() == std::fs::read(own).unwrap());
+    }
+}
