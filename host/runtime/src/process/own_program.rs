@@ -3,10 +3,11 @@
 //! On Linux it is the kernel's link to the file that this process runs. The link stays valid when the file is replaced,
 //! so a host and its workers are of one version, even after an upgrade.
 //!
-//! An emulator of another processor, such as QEMU, is itself the file that the kernel runs. It corrects what the program
-//! reads from the link, but not what the program starts. So where the link leads to another file than its text names,
-//! the path is that text. An upgrade doesn't look like this: the kernel adds " (deleted)" to the name of a file that was
-//! replaced, and no such file exists. Below an emulator a worker that starts after an upgrade is of the new version.
+//! A program that runs another one in its own process, such as valgrind, is itself the file that the kernel runs.
+//! Valgrind 3.19 corrects what its guest reads from the link, but an exec of the link runs valgrind, which refuses.
+//! (QEMU 7.2 corrects both, so there either path would do.) So where the link leads to another file than its text
+//! names, the path is that text. An upgrade doesn't look like this: the kernel adds " (deleted)" to the name of a file
+//! that was replaced, and no such file exists.
 
 use std::io;
 use std::path::PathBuf;
@@ -57,7 +58,7 @@ mod tests {
         let named = |file| Some((PathBuf::from("/opt/dae-host"), file));
         let cases = [
             ("the usual case", link(1), named(1), LINK),
-            ("an emulator", link(2), named(1), "/opt/dae-host"),
+            ("valgrind", link(2), named(1), "/opt/dae-host"),
             ("the file was replaced or removed", link(1), None, LINK),
             ("/proc is not mounted", None, None, LINK),
         ];
