@@ -1,9 +1,9 @@
 //! Discovers the daemons of this machine that this host doesn't run: it looks at which sockets listen, and probes
 //! them.
 //!
-//! A scan asks the kernel which sockets listen (`sockets`), leaves out those that it may not probe (`rules`), sends
-//! the others one question, once (`probe`), and distrusts what they reply (`claim`). The results are in `found`: a
-//! scan that finds nothing new connects to nothing. A daemon that wasn't ready when it was probed may announce
+//! A scan asks the system which sockets listen ([`listening_sockets`]), leaves out those that it may not probe (`rules`),
+//! sends the others one question, once (`probe`), and distrusts what they reply (`claim`). The results are in `found`:
+//! a scan that finds nothing new connects to nothing. A daemon that wasn't ready when it was probed may announce
 //! itself ([`Discovery::announce`]). It is probed in the same way.
 //!
 //! A credential is only a claim. It is checked against the kernel: the process that it names must hold the socket,
@@ -16,7 +16,6 @@ mod claim;
 mod found;
 mod probe;
 mod rules;
-mod sockets;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
@@ -28,13 +27,13 @@ use futures_util::StreamExt as _;
 use tokio::sync::{Semaphore, broadcast};
 
 use claim::ProbeReply;
+use dae_runtime::os::listening_sockets::{self, ListeningSocket, Process};
 use dae_store::blocking;
 use dae_store::config::Config;
 use dae_store::lock::lock;
 use dae_store::report::{Credential, Refused};
 use found::{ForeignDaemons, ProbeOutcome, VerifiedClaim};
 use rules::{Candidate, Rules};
-use sockets::{ListeningSocket, Process};
 
 pub(crate) use found::{ForeignChange, ForeignDaemon};
 
@@ -94,7 +93,6 @@ impl Discovery {
     pub(crate) fn new(config: &Config) -> Arc<Self> {
         Arc::new(Discovery {
             rules: Rules {
-                uid: rustix::process::geteuid().as_raw(),
                 ports_never: config.scan_ports_never.clone(),
             },
             found: Mutex::default(),
@@ -263,7 +261,8 @@ impl Discovery {
         }
         // Many daemons may run in one process, such as those of another host.
         let mut seen = HashMap::new();
-        let is_there = |process: Process| sockets::start_of(process.pid) == Some(process.start);
+        let is_there =
+            |process: Process| listening_sockets::start_of(process.pid) == Some(process.start);
         let lives = |process| *seen.entry(process).or_insert_with(|| is_there(process));
         let (to_probe, changes) = lock(&self.found).settle(candidates, lives);
         self.tell(changes);
@@ -287,7 +286,7 @@ impl Discovery {
     }
 
     fn survey_now(&self, ours: &[u32]) -> io::Result<Survey> {
-        let sockets = sockets::listening()?;
+        let sockets = listening_sockets::listening()?;
         let is_allowed = |socket: &&ListeningSocket| self.rules.allow(socket);
         let allowed: Vec<ListeningSocket> = sockets.iter().filter(is_allowed).copied().collect();
         let mut holders = lock(&self.holders);
@@ -367,9 +366,9 @@ impl Discovery {
 /// Returns the process with that id if it listens there. If it was seen to hold the socket, its file descriptors
 /// need no second check.
 fn claimed_process(pid: u32, one: &Candidate) -> Option<Process> {
-    let start = sockets::start_of(pid)?;
+    let start = listening_sockets::start_of(pid)?;
     let process = Process { start, pid };
-    let is_its = one.held_by.contains(&process) || sockets::is_process_of(pid, &one.ids);
+    let is_its = one.held_by.contains(&process) || listening_sockets::is_process_of(pid, &one.ids);
     is_its.then_some(process)
 }
 
@@ -385,7 +384,7 @@ fn hold_on(holders: &mut HashMap<u64, Vec<Process>>, allowed: &[ListeningSocket]
     if new.is_empty() {
         return;
     }
-    let mut found = sockets::holders(&new);
+    let mut found = listening_sockets::holders(&new);
     holders.extend(
         new.into_iter()
             .map(|id| (id, found.remove(&id).unwrap_or_default())),

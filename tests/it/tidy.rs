@@ -13,14 +13,14 @@ use dae_tests::artefacts::workspace;
 const FOLDERS: [&str; 4] = ["host", "plugin-api", "plugins", "tests"];
 
 /// The files that may say `unsafe`, each with what makes it necessary.
-const UNSAFE_ALLOWED: [(&str, &str); 19] = [
+const UNSAFE_ALLOWED: [(&str, &str); 39] = [
     (
         "host/runtime/src/plugin/library.rs",
         "loads libraries and calls into them",
     ),
     (
         "host/runtime/src/hand_off/socket.rs",
-        "asks the kernel what rustix doesn't",
+        "moves bytes between a socket and shared memory",
     ),
     (
         "host/runtime/src/hand_off/buffer.rs",
@@ -28,7 +28,84 @@ const UNSAFE_ALLOWED: [(&str, &str); 19] = [
     ),
     (
         "host/runtime/src/hand_off/mapping.rs",
+        "sees shared memory as its type",
+    ),
+    (
+        "host/runtime/src/os/account/windows.rs",
+        "asks who runs a process, and makes pipes",
+    ),
+    (
+        "host/runtime/src/os/bounds/windows.rs",
+        "names this process to Windows",
+    ),
+    (
+        "host/runtime/src/os/clock/windows.rs",
+        "asks for the machine's clock",
+    ),
+    (
+        "host/runtime/src/os/control_client/windows.rs",
+        "asks whose pipe it is",
+    ),
+    (
+        "host/runtime/src/os/control_listener/windows.rs",
+        "looks into a pipe",
+    ),
+    (
+        "host/runtime/src/os/library.rs",
+        "loads libraries by either twin",
+    ),
+    (
+        "host/runtime/src/os/library/unix.rs",
+        "loads libraries for good",
+    ),
+    (
+        "host/runtime/src/os/library/windows.rs",
+        "loads libraries for good",
+    ),
+    (
+        "host/runtime/src/os/listening_sockets/windows.rs",
+        "asks Windows about sockets and processes",
+    ),
+    (
+        "host/runtime/src/os/new_name/windows.rs",
+        "renames without replacing",
+    ),
+    (
+        "host/runtime/src/os/shared_memory/linux.rs",
         "maps memory that two processes share",
+    ),
+    (
+        "host/runtime/src/os/tcp_counts.rs",
+        "reads into and writes from shared memory, by either twin",
+    ),
+    (
+        "host/runtime/src/os/tcp_counts/elsewhere.rs",
+        "has the same signatures as its twin",
+    ),
+    (
+        "host/runtime/src/os/tcp_counts/linux.rs",
+        "asks the kernel what rustix doesn't",
+    ),
+    (
+        "host/runtime/src/os/signals/windows.rs",
+        "sets how Windows ends this process",
+    ),
+    (
+        "host/runtime/src/os/descriptors/windows.rs",
+        "keeps standard handles from other processes",
+    ),
+    (
+        "host/runtime/src/os/terminal/windows.rs",
+        "sets the mode of a console",
+    ),
+    ("host/runtime/src/os/warden/windows.rs", "ends this process"),
+    (
+        "host/runtime/src/os/worker_process/windows.rs",
+        "makes a job",
+    ),
+    (
+        "host/runtime/src/os/worker_stream/windows.rs",
+        "makes a pipe that a worker inherits",
     ),
     ("host/runtime/src/plugin/host_api.rs", "is called by them"),
     (
@@ -126,6 +203,49 @@ fn collect(directory: &Path, all: &mut Vec<Source>) {
             });
         }
     }
+}
+
+#[test]
+fn only_the_seams_know_the_operating_system() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let is_told_apart = !source.path.starts_with("tests/") && !source.path.contains("/tests/");
+        let is_seam = ["/src/os/", "/src/os.rs"]
+            .iter()
+            .any(|seam| source.path.contains(seam));
+        if is_told_apart && !is_seam {
+            let here = source.code().filter(|(_, code)| names_a_system(code));
+            faults.extend(here.map(|(line, code)| format!("{}:{line}: {code}", source.path)));
+        }
+    }
+    none_of(
+        &faults,
+        "code that differs between operating systems lies in a folder `os`",
+    );
+}
+
+/// Returns whether a line of code is there for some operating systems only. The macros write a section's name, the
+/// store's lint of unsafe code depends on the system, and a test may too.
+fn names_a_system(code: &str) -> bool {
+    const CRATES: [&str; 7] = [
+        "close_fds",
+        "libc",
+        "nix",
+        "rustix",
+        "sd_notify",
+        "signal_hook",
+        "windows_sys",
+    ];
+    const SYSTEMS: [&str; 5] = ["linux", "target_family", "target_os", "unix", "windows"];
+    let has = |word: &&str| behind(code, word).next().is_some();
+    let is_allowed = ["cfg(all(test", "link_section", "(unsafe_code)"]
+        .iter()
+        .any(|part| code.contains(part));
+    let is_conditional = ["cfg", "cfg_attr"].iter().any(has) && SYSTEMS.iter().any(has);
+    let calls = |word: &&str| behind(code, word).any(|after| after.starts_with("::"));
+    let is_call =
+        code.contains("std::os::") || code.contains("std::{os::") || CRATES.iter().any(calls);
+    (is_conditional && !is_allowed) || is_call
 }
 
 #[track_caller]
@@ -294,7 +414,8 @@ fn function_name(code: &str) -> Option<&str> {
     is_item.then(|| after.split(['(', '<']).next().unwrap_or(after))
 }
 
-/// Returns the number of lines of the item that begins with the first of these; `None` for one without a body. By rustfmt's layout, the brace that ends it stands as deep as its first line does.
+/// Returns the number of lines of the item that begins with the first of these; `None` for one without a body. By
+/// rustfmt's layout, the brace that ends it stands as deep as its first line does.
 fn length(lines: &[&str]) -> Option<usize> {
     let first = lines.first()?;
     if first.ends_with(['}', ';']) {
@@ -356,7 +477,7 @@ fn a_name_is_one_type_of_its_crate() {
                     continue;
                 }
                 let here = format!("{}:{number}", source.path);
-                // In one file, or in the twins of one matter, it is one type for each system or feature.
+                // In one file, or in the files of one matter of a seam, it is one type for each system or feature.
                 if let Some((path, there)) =
                     defined.insert(name.to_owned(), (&*source.path, here.clone()))
                     && path != source.path
@@ -370,14 +491,14 @@ fn a_name_is_one_type_of_its_crate() {
     none_of(&faults, "a name is one type of its crate");
 }
 
-/// Returns whether both files are of one matter, each for another operating system.
+/// Returns whether both files are of one matter of a seam to the operating system: its own file, or one for some system.
 fn are_twins(one: &str, other: &str) -> bool {
-    const SYSTEMS: [&str; 4] = ["unix.rs", "linux.rs", "windows.rs", "other.rs"];
-    let (Some((folder, one)), Some((same, other))) = (one.rsplit_once('/'), other.rsplit_once('/'))
-    else {
-        return false;
+    let matter = |path: &str| {
+        let (seam, rest) = path.split_once("/os/")?;
+        let matter = rest.split(['/', '.']).next()?;
+        Some((seam.to_owned(), matter.to_owned()))
     };
-    folder == same && folder.contains("/os/") && [one, other].iter().all(|of| SYSTEMS.contains(of))
+    matter(one).is_some_and(|of_one| matter(other) == Some(of_one))
 }
 
 /// Returns the types that a file defines at its top level, with their lines.

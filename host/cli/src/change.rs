@@ -8,8 +8,8 @@
 //! Several names are handled one after another. A failure is reported and doesn't stop the others.
 
 use std::borrow::Cow;
+use std::env::consts::DLL_SUFFIX;
 use std::io::Read as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ use super::exit::{self, Fault};
 use super::interrupted;
 use super::offline;
 use super::words;
+use dae_runtime::os::control_client::ControlClient;
 use dae_store::home::{HomeBusy, HomeLock};
 use dae_store::json5_text;
 use dae_store::registry;
@@ -52,7 +53,7 @@ pub(super) struct InstallArgs {
     /// The daemon's name: 1 to 64 of A-Z a-z 0-9 _ . - [default: the plugin's own name]
     #[arg(value_name = "NAME")]
     name_or_file: PathBuf,
-    /// The compiled plugin (.so); the host runs a private copy of it
+    #[arg(help = format!("The compiled plugin ({DLL_SUFFIX}); the host runs a private copy of it"))]
     file: Option<PathBuf>,
     /// The port to listen on [default: the system chooses one, and the daemon keeps it]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -103,7 +104,7 @@ pub(super) struct Names {
 /// The side that carries out a change.
 enum Worker {
     /// The running host.
-    Host(Client<UnixStream>),
+    Host(Client<ControlClient>),
     /// This process: no other can change anything while it holds this lock.
     Ours(HomeLock),
 }

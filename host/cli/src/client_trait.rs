@@ -9,6 +9,7 @@ mod source;
 mod types;
 
 use std::collections::BTreeMap;
+use std::env::consts::DLL_EXTENSION;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -22,8 +23,11 @@ use dae_store::manifest::{self, Manifest};
 /// The arguments of `client`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A target with a slash or with the ending `.so` is a file. A file has no schemas of the author's own types; they \
-                  are `json::Value` there."
+    after_help = format!(
+        "A target with a slash or with the ending `{}` is a file. A file has no schemas of the author's own types; they \
+         are `json::Value` there.",
+        std::env::consts::DLL_SUFFIX
+    )
 )]
 pub(super) struct ClientArgs {
     /// The daemon's name, or a compiled plugin
@@ -104,8 +108,10 @@ pub(super) fn client(session: &Session, args: &ClientArgs) -> Result<()> {
 }
 
 fn is_file(target: &str) -> bool {
-    let is_library = Path::new(target).extension().is_some_and(|end| end == "so");
-    is_library || target.contains('/')
+    let is_library = Path::new(target)
+        .extension()
+        .is_some_and(|end| end == DLL_EXTENSION);
+    is_library || target.contains(std::path::is_separator)
 }
 
 /// Reads the manifest of a file, none of whose code runs.

@@ -482,7 +482,11 @@ pub(super) fn program() -> String {
 /// Returns the file of a program that a shell finds by its name.
 fn program_on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut files = std::env::split_paths(&path).map(|directory| directory.join(name));
+    let file = match Path::new(name).extension() {
+        Some(_) => name.to_owned(),
+        None => format!("{name}{}", std::env::consts::EXE_SUFFIX),
+    };
+    let mut files = std::env::split_paths(&path).map(|directory| directory.join(&file));
     files.find(|file| file.is_file())
 }
 
@@ -544,9 +548,10 @@ mod tests {
             out: show::Out::new(false, false),
             verbose: 0,
         };
+        let home = session.home.data.display().to_string();
         for (commands, expected) in cases {
             let line = paste(&session, &manifest(commands));
-            let expected = format!(" --home /h call Sample {expected}");
+            let expected = format!(" --home {home} call Sample {expected}");
             assert!(line.ends_with(&expected), "{line}");
         }
     }

@@ -7,21 +7,20 @@
 //! would be worse than either.
 
 use std::io::{self, Write as _};
-use std::os::unix::net::UnixStream;
 use std::thread;
 
 use anyhow::Result;
-use signal_hook::low_level;
 
 use super::Session;
 use super::client::Client;
-use dae_runtime::process::signals;
+use dae_runtime::os::control_client::ControlClient;
+use dae_runtime::os::interrupt::Interruptions;
 
 /// Connects to the host of the session's home for a change.
 ///
 /// # Errors
 /// The errors of [`Client::control`].
-pub(super) fn client(session: &Session) -> Result<Client<UnixStream>> {
+pub(super) fn client(session: &Session) -> Result<Client<ControlClient>> {
     let client = Client::control(session)?;
     say_before_the_end(session.command_line("list"));
     Ok(client)
@@ -30,21 +29,21 @@ pub(super) fn client(session: &Session) -> Result<Client<UnixStream>> {
 /// Prints what becomes of the change if a signal ends the program. If the handlers can't be set up, the signal ends it
 /// silently.
 fn say_before_the_end(list: String) {
-    let Ok(mut signals) = signals::ending_a_command() else {
+    let Ok(mut interruptions) = Interruptions::begin() else {
         return;
     };
     let wait = move || {
-        let Some(signal) = signals.forever().next() else {
+        let Some(interruption) = interruptions.wait() else {
             return;
         };
-        let name = low_level::signal_name(signal).unwrap_or("a signal");
+        let name = interruption.name();
         // Standard error may be closed.
         let _ = writeln!(
             io::stderr(),
             "dae-host: {name} has ended this command before the host answered; the host drops the change if it has not \
              begun with it, and carries it through otherwise: `{list}` shows what has come of it"
         );
-        let _ = low_level::emulate_default_handler(signal);
+        interruption.take_effect();
     };
     let _ = thread::Builder::new()
         .name("interrupted".to_owned())

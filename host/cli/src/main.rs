@@ -18,7 +18,6 @@ mod exit;
 mod guest;
 mod history;
 mod incoming;
-mod init;
 mod interrupted;
 mod logs;
 mod new;
@@ -39,7 +38,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use dae_runtime::process::signals;
+use dae_runtime::os::wording::HOME_DEFAULT;
+use dae_runtime::os::{first_process, signals, terminal};
 use dae_store::home::Home;
 use exit::Fault;
 use show::Out;
@@ -60,9 +60,8 @@ const EVERYWHERE: &str = "Options of every command";
 /// The options of every command.
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The home directory [default: $DAE_HOME, or else the XDG base directories; `dev` has its own]
     // Read by hand: clap would show the variable's value in each usage text.
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DIR", help = home_help())]
     home: Option<PathBuf>,
     /// Print JSON: one document, or one per line for an endless stream
     #[arg(long, global = true, help_heading = EVERYWHERE)]
@@ -73,6 +72,10 @@ struct Global {
     /// Log more of the host's own events (`run`, `dev`), twice for all of them; show types (`options`)
     #[arg(long, short, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     verbose: u8,
+}
+
+fn home_help() -> String {
+    format!("The home directory [default: {HOME_DEFAULT}; `dev` has its own]")
 }
 
 #[derive(Debug, Subcommand)]
@@ -182,9 +185,10 @@ fn main() -> ExitCode {
 /// Reads the command line, runs its command and returns the exit code.
 fn command_line() -> ExitCode {
     signals::start_clean_holding_back();
+    terminal::allow_escapes();
     let Line { global, command } = Line::parse();
-    if matches!(command, Command::Run(_) | Command::Dev(_)) && init::is_first() {
-        return init::run().unwrap_or_else(|error| exit::end(Err(error)));
+    if matches!(command, Command::Run(_) | Command::Dev(_)) && first_process::is_first() {
+        return first_process::run().unwrap_or_else(|error| exit::end(Err(error)));
     }
     if !matches!(command, Command::Run(_) | Command::New(_)) {
         // A host lets the signals through once it handles them, and `new` once its crate is whole.

@@ -21,7 +21,7 @@ use super::Session;
 use super::dev;
 use super::words;
 use api::Api;
-use dae_runtime::process::signals;
+use dae_runtime::os::signals;
 use files::Template;
 use name::CrateName;
 

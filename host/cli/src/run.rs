@@ -15,7 +15,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::runtime;
 use tracing_subscriber::filter::Targets;
@@ -25,8 +24,9 @@ use super::Session;
 use super::show;
 use dae_host::Dae;
 use dae_host::dae::{Builder, StopNews};
+use dae_runtime::os::service_manager;
+use dae_runtime::os::signals::{EndSignals, Handlers};
 use dae_runtime::plugin::library;
-use dae_runtime::process::signals::{EndSignals, Handlers};
 use dae_runtime::session::thread_start;
 use dae_runtime::threads::fd_limits;
 use dae_store::blocking;
@@ -87,8 +87,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
         // Daemons run even if this line can't be written.
         let _ = announce(session, dae);
         dae.ready().await;
-        // Does nothing without a service manager. If sending fails, the service manager's own timeout shows it.
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        service_manager::is_ready();
         Ok(())
     })
 }
@@ -194,7 +193,7 @@ async fn end(
     (mut endings, cause): (EndSignals, Option<EndCause>),
     on_abort: Box<dyn FnOnce() + Send>,
 ) {
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    service_manager::is_stopping();
     tokio::spawn(tasks::logged("the second signal", async move {
         if cause == Some(EndCause::Request) {
             endings.first().await;
@@ -209,9 +208,7 @@ async fn end(
 /// Extends the service manager's timeout while the shutdown makes progress.
 fn tell_service_manager(news: &StopNews) {
     let within = news.within + THREADS_END_MAX + LOG_SHOWN_MAX;
-    let within_us = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
-    let extend = NotifyState::ExtendTimeoutUsec(within_us);
-    let _ = sd_notify::notify(&[extend, NotifyState::Status(&news.status)]);
+    service_manager::needs_time(within, &news.status);
 }
 
 /// The reason for an orderly end.

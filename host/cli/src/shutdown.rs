@@ -16,6 +16,7 @@ use serde_json::json;
 use super::Session;
 use super::client::Client;
 use super::exit::Fault;
+use dae_store::home::HomeBusy;
 use dae_store::report::Greeting;
 
 /// The longest wait for the end of the host. With a daemon that hangs, a host with the default settings ends in half of
@@ -32,18 +33,19 @@ const LAST_MOMENTS: Duration = Duration::from_secs(5);
 /// Asks the host of the session's home to end, and waits until it has.
 pub(super) fn shutdown(session: &Session) -> Result<()> {
     let began = Instant::now();
-    let before = session.home.holder().and_then(|held| held.pid);
-    let pid = match (ask(session), before) {
-        (Ok(pid), _) => pid,
-        (Err(error), Some(pid)) if !is_refusal(&error) => {
-            if !leaves(session, pid, Instant::now() + LAST_MOMENTS) {
+    let before = session.home.holder();
+    let host = match (ask(session), before) {
+        (Ok(pid), before) => of_greeting(session, pid, before),
+        (Err(error), Some(host)) if host.pid.is_some() && !is_refusal(&error) => {
+            if !leaves(session, &host, Instant::now() + LAST_MOMENTS) {
                 return Err(error);
             }
-            pid
+            host
         }
         (Err(error), _) => return Err(error),
     };
-    if !leaves(session, pid, began + ENDED_MAX) {
+    let pid = host.pid.unwrap_or(0);
+    if !leaves(session, &host, began + ENDED_MAX) {
         bail!(
             "the host with pid {pid} is ending, and has not ended within {} s; its log says what it waits for, and \
              `{}` waits on",
@@ -69,19 +71,30 @@ fn is_refusal(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Fault::Refused { .. }))
 }
 
+/// Returns the host that has answered. It may not be the one that was there before.
+fn of_greeting(session: &Session, pid: u32, before: Option<HomeBusy>) -> HomeBusy {
+    let is_it = |host: &HomeBusy| host.pid == Some(pid);
+    before.filter(is_it).unwrap_or_else(|| HomeBusy {
+        home: session.home.data.clone(),
+        pid: Some(pid),
+        since: None,
+    })
+}
+
 /// Waits until the host has left the home. Returns false if it has not by then.
-fn leaves(session: &Session, pid: u32, until: Instant) -> bool {
-    while holds_home(session, pid) {
+fn leaves(session: &Session, host: &HomeBusy, until: Instant) -> bool {
+    // A host that follows may have the home already.
+    let is_there = || {
+        session
+            .home
+            .holder()
+            .is_some_and(|holder| holder.may_be(host))
+    };
+    while is_there() {
         if Instant::now() > until {
             return false;
         }
         thread::sleep(LEFT_POLL);
     }
     true
-}
-
-/// Returns whether the home is held, and not by another process. A host that follows may have it already.
-fn holds_home(session: &Session, pid: u32) -> bool {
-    let holder = session.home.holder();
-    holder.is_some_and(|holder| holder.pid.is_none_or(|holder| holder == pid))
 }

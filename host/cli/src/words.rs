@@ -2,9 +2,9 @@
 //!
 //! [`dae_store::printable`] escapes and cuts text from others. Everything here is a pure function.
 
-use std::borrow::Cow;
-
 use dae_store::printable::one_line;
+
+pub(super) use dae_runtime::os::wording::shell_word;
 
 /// The blanks between two columns.
 pub(super) const GAP: usize = 2;
@@ -71,15 +71,6 @@ pub(super) fn short_hash(hash: &str) -> &str {
     hash.get(..HASH_DIGITS).unwrap_or(hash)
 }
 
-/// Quotes a word for a shell, if it needs that.
-pub(super) fn shell_word(word: &str) -> Cow<'_, str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return Cow::Borrowed(word);
-    }
-    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,19 +96,6 @@ mod tests {
         ];
         for (ms, expected) in cases {
             assert_eq!(uptime(ms), expected);
-        }
-    }
-
-    #[test]
-    fn a_word_survives_the_shell() {
-        let cases = [
-            ("/a/b-c.d", "/a/b-c.d"),
-            ("/a b", "'/a b'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-        ];
-        for (word, expected) in cases {
-            assert_eq!(shell_word(word), expected);
         }
     }
 }

@@ -100,7 +100,7 @@ mod worker;
 
 pub(crate) use host::{HandOff, HostHandOffs, RecallReason, Returned, WorkerLink};
 pub(crate) use messages::{HandedBack, Terms};
-pub(crate) use progress::{Begun, CommandPosition, monotonic_ns};
+pub(crate) use progress::{Begun, CommandPosition};
 pub(crate) use state::{HandOffState, Position};
 pub(crate) use threshold::HandOffThreshold;
 pub(crate) use worker::{AbortOnPanic, ServedDaemon, WorkerHandOffs};

@@ -12,6 +12,7 @@
 //! - [`plugin`]: loaded libraries, the command table, and the host API of plugins
 //! - [`connection`]: the parts of a connection: event queues, pending calls, guest handles, topics
 //! - [`threads`]: counters, file descriptor limits, the watchdog, latency classes, spare threads
+//! - [`os`]: the seam to the operating system
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -20,6 +21,7 @@ pub mod connection;
 pub mod fuzzed;
 pub(crate) mod hand_off;
 pub mod instance;
+pub mod os;
 pub mod peers;
 pub mod plugin;
 pub mod process;

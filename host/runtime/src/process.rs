@@ -1,8 +1,6 @@
 //! A daemon in a process of its own, and the protocol between it and its host.
 
 pub(crate) mod ipc;
-pub mod own_program;
-pub mod signals;
 pub mod subprocess;
 
 pub use ipc::{PreflightMessage, StartMessage};

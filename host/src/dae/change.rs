@@ -16,6 +16,7 @@ use super::install::{InstallOrder, InstallResult, InstallSource};
 use super::staging::StagedPlugin;
 use super::{Dae, Fault, FaultKind, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, Replacement, StartFrom};
+use dae_runtime::os::wording::way_to_end;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::install_plan;
@@ -470,8 +471,8 @@ impl Inner {
     pub(super) fn unknown(&self, name: &str) -> Fault {
         if name == DAE_NAME {
             return Fault::failed(format!(
-                "{DAE_NAME} is the host itself, and can't be changed like a daemon; SIGTERM to process {} ends it",
-                std::process::id()
+                "{DAE_NAME} is the host itself, and can't be changed like a daemon; {}",
+                way_to_end(std::process::id())
             ));
         }
         if let Some(fault) = self.running.foreign.fault(name) {

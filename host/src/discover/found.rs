@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::claim::Claim;
 use super::rules::{Candidate, ProbeKey};
-use super::sockets::Process;
+use dae_runtime::os::listening_sockets::Process;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Credential;
 

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::sockets::{ListeningSocket, Process};
+use dae_runtime::os::listening_sockets::{ListeningSocket, Process};
 use dae_store::config::PortRange;
 
 /// The lowest port. Below are the system's services, which speak protocols of their own.
@@ -21,10 +21,9 @@ const PRINTER_PORTS: PortRange = PortRange {
     last: 9107,
 };
 
-/// The rules for one user, with the ports that the config excludes.
+/// The rules, with the ports that the config excludes.
 #[derive(Debug)]
 pub(super) struct Rules {
-    pub(super) uid: u32,
     pub(super) ports_never: Vec<PortRange>,
 }
 
@@ -64,7 +63,7 @@ impl Rules {
     pub(super) fn allow(&self, socket: &ListeningSocket) -> bool {
         let port = socket.address.port();
         let is_barred = |ports: &PortRange| ports.contains(port);
-        socket.uid == self.uid
+        socket.is_own
             && port >= PORT_MIN
             && is_near(socket.address.ip())
             && !is_barred(&PRINTER_PORTS)
@@ -154,7 +153,7 @@ mod tests {
     fn socket(address: &str, id: u64) -> ListeningSocket {
         ListeningSocket {
             address: address.parse().unwrap(),
-            uid: 1000,
+            is_own: true,
             id,
         }
     }
@@ -166,7 +165,6 @@ mod tests {
     #[test]
     fn only_this_users_near_sockets_at_harmless_ports_may_be_asked() {
         let rules = Rules {
-            uid: 1000,
             ports_never: vec![PortRange {
                 first: 5000,
                 last: 5001,
@@ -193,11 +191,11 @@ mod tests {
             ("127.0.0.1:5002", true),
         ] {
             assert_eq!(rules.allow(&socket(address, 1)), may, "{address}");
-            let of_root = ListeningSocket {
-                uid: 0,
+            let anothers = ListeningSocket {
+                is_own: false,
                 ..socket(address, 1)
             };
-            assert!(!rules.allow(&of_root), "{address} of another user");
+            assert!(!rules.allow(&anothers), "{address} of another user");
         }
     }
 

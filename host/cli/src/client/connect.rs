@@ -5,8 +5,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use super::super::Session;
 use super::super::exit::Fault;
 use super::{CONTROL_TAG, Client, Stream, is_over_time};
+use dae_runtime::os::control_client::ControlClient;
 use dae_runtime::peers::self_connection::is_to_itself;
 use dae_store::report::Greeting;
 
@@ -40,10 +39,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// answer is so late, the host doesn't respond.
 const HOST_SILENT_MAX: Duration = Duration::from_secs(10);
 
-impl Stream for UnixStream {
+impl Stream for ControlClient {
     fn limit(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.set_read_timeout(limit)?;
-        self.set_write_timeout(limit)
+        ControlClient::limit(self, limit)
     }
 }
 
@@ -54,7 +52,7 @@ impl Stream for TcpStream {
     }
 }
 
-impl Client<UnixStream> {
+impl Client<ControlClient> {
     /// Connects to the host of the session's home, and checks that it serves that home.
     ///
     /// Waits for a host that holds the home but doesn't listen: it is starting, or recreating its socket.
@@ -65,8 +63,7 @@ impl Client<UnixStream> {
         let began = Instant::now();
         let path = session.home.control_socket();
         let stream = loop {
-            let connected = session.home.control_socket_short();
-            match connected.and_then(|short| connect_within(short.path(), CONNECT_MAX)) {
+            match ControlClient::connect(&session.home, CONNECT_MAX) {
                 Ok(stream) => break stream,
                 Err(error) if is_over_time(&error) => bail!(
                     "the host at {} accepts nobody within {} s; it may be stopped or overloaded",
@@ -158,16 +155,6 @@ impl Client<TcpStream> {
     }
 }
 
-/// Connects to a Unix socket. If its listener accepts no connections, the plain call would wait without end.
-fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
-    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(limit))?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(UnixStream::from(socket))
-}
-
 /// Returns the fault for a daemon that has gone since the host named its port.
 fn not_listening(name: &str, address: SocketAddr) -> Fault {
     Fault::Refused {
@@ -182,26 +169,4 @@ fn means_nobody_listens(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listener_that_accepts_nobody_is_not_waited_for() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("s");
-        let _listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
-        let limit = Duration::from_millis(1);
-        // Connections are kept, so that the listener's queue fills up.
-        let mut kept = Vec::new();
-        let error = loop {
-            match connect_within(&path, limit) {
-                Ok(stream) => kept.push(stream),
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
-    }
 }

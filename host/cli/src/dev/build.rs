@@ -4,7 +4,6 @@
 //! is different: it stays in the program's group, and Ctrl-C at the terminal ends both.
 
 use std::io::BufReader;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use cargo_metadata::{Artifact, Message};
+use dae_runtime::os::process_group::{BuildGroup, lead_group};
 use dae_store::lock::lock;
-use rustix::process::{Pid, Signal, kill_process_group};
 
 /// A build that has succeeded.
 #[derive(Debug)]
@@ -59,7 +58,7 @@ pub(super) struct RunningBuild(Arc<Mutex<BuildState>>);
 #[derive(Debug, Default)]
 struct BuildState {
     /// The process group of the build.
-    group: Option<Pid>,
+    group: Option<BuildGroup>,
     /// True once no further build may begin.
     is_over: bool,
 }
@@ -82,8 +81,7 @@ impl BuildState {
     /// The caller holds the lock: the process is not waited for meanwhile, so its id is its own.
     fn kill(&mut self) {
         if let Some(group) = self.group.take() {
-            // The group may have ended by itself.
-            let _ = kill_process_group(group, Signal::TERM);
+            group.end();
         }
     }
 }
@@ -104,12 +102,11 @@ impl Build {
         by: Compiler,
         running: &RunningBuild,
     ) -> Result<Self> {
-        command.process_group(0);
+        lead_group(&mut command);
         let mut state = lock(&running.0);
         ensure!(!state.is_over, "`dev` is ending");
         let build = Build::start_here(command, by, running)?;
-        let id = i32::try_from(build.child.id()).ok();
-        state.group = id.and_then(Pid::from_raw);
+        state.group = BuildGroup::of(&build.child);
         Ok(build)
     }
 

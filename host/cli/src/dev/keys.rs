@@ -3,53 +3,33 @@
 //! The terminal keeps its signals and its output: only its waiting for whole lines and its echo are turned off, until the
 //! program ends. A program in the background, and one whose standard input is no terminal, leaves it alone.
 
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, Read as _};
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use rustix::process::Signal;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
-
 use super::rebuild::Event;
+use dae_runtime::os::interrupt;
+use dae_runtime::os::terminal::KeyMode;
 
 /// Clears a terminal, and what has scrolled out of it.
 const CLEAR: &str = "\x1b[2J\x1b[3J\x1b[H";
 
 /// The terminal's earlier mode, which comes back when this is dropped.
-pub(super) struct Keys(Termios);
+pub(super) struct Keys(KeyMode);
 
 impl Keys {
     /// Reads keys until the program ends. Returns `None` if there is no terminal to read from.
     pub(super) fn read(builds: Vec<Sender<Event>>) -> Option<Self> {
-        let stdin = io::stdin();
-        let is_in_front = tcgetpgrp(&stdin).is_ok_and(|group| group == rustix::process::getpgrp());
-        if !stdin.is_terminal() || !is_in_front {
-            return None;
-        }
-        let before = tcgetattr(&stdin).ok()?;
-        let mut now = before.clone();
-        now.local_modes
-            .remove(LocalModes::ICANON | LocalModes::ECHO);
-        tcsetattr(&stdin, OptionalActions::Now, &now).ok()?;
-        let keys = Keys(before);
+        let keys = Keys(KeyMode::begin()?);
         let reading = thread::Builder::new().name("keys".to_owned());
         // Without the thread the keys do nothing.
         reading.spawn(move || heed(&builds)).ok()?;
         Some(keys)
     }
-}
 
-impl Keys {
     /// Brings the terminal's earlier mode back, before the process ends at once.
     pub(super) fn restore(&self) {
-        // The terminal may be gone.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        self.restore();
+        self.0.restore();
     }
 }
 
@@ -73,7 +53,7 @@ fn heed(builds: &[Sender<Event>]) {
             Ok(b'c') => clear(),
             Ok(b'q') => {
                 // The same end as by Ctrl-C.
-                let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::INT);
+                interrupt::interrupt_this_process();
             }
             Ok(_) => {}
             Err(_) => return,

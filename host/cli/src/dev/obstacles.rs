@@ -8,12 +8,10 @@ use std::path::Path;
 use std::process::Command;
 
 use super::program_on_path;
+use dae_runtime::os::wording::LINKER;
 
 /// The oldest compiler that builds `dae-plugin-api`: the `rust-version` of its manifest.
 const RUSTC_MIN: (u32, u32) = (1, 85);
-
-/// The program that rustc links with, unless another is configured.
-const LINKER: &str = "cc";
 
 /// Returns the obstacles that are there for a build in `dir`, each on a line of its own; empty if there are none.
 pub(super) fn lines(dir: &Path) -> String {
@@ -26,10 +24,10 @@ pub(super) fn lines(dir: &Path) -> String {
         )),
         Ok(output) => too_old(&String::from_utf8_lossy(&output.stdout)),
     };
-    let linker = program_on_path(LINKER).is_none().then(|| {
+    let missing = LINKER.filter(|(linker, _)| program_on_path(linker).is_none());
+    let linker = missing.map(|(linker, remedy)| {
         format!(
-            "there is no linker `{LINKER}` on the PATH, which rustc needs unless another one is configured: install a C compiler \
-             (Debian and Ubuntu: `apt install gcc libc6-dev`; Fedora: `dnf install gcc`)"
+            "there is no linker `{linker}` on the PATH, which rustc needs unless another one is configured: {remedy}"
         )
     });
     let obstacles = compiler.into_iter().chain(linker);

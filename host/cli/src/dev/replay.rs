@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -22,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dep_info;
 use super::rebuild::Paths;
+use dae_runtime::os::successor::become_program;
 
 /// The variable that names the directory for the record. Cargo passes it on to the compiler's wrapper.
 const DIRECTORY: &str = "DAE_HOST_RECORDS_RUSTC";
@@ -126,10 +126,12 @@ pub(crate) fn become_compiler() -> Option<ExitCode> {
         let _ = fs::write(Path::new(&directory).join(FILE), text);
     }
     let mut compiler = Command::new(&program);
-    let error = compiler.args(arguments).env_remove(DIRECTORY).exec();
-    let text = format!("cannot run {}: {error}", program.to_string_lossy());
-    eprintln!("dae-host: {}", dae_store::printable::message(&text));
-    Some(ExitCode::FAILURE)
+    let became = become_program(compiler.args(arguments).env_remove(DIRECTORY));
+    Some(became.unwrap_or_else(|error| {
+        let text = format!("cannot run {}: {error}", program.to_string_lossy());
+        eprintln!("dae-host: {}", dae_store::printable::message(&text));
+        ExitCode::FAILURE
+    }))
 }
 
 impl Recorded {

@@ -1,5 +1,7 @@
 //! The files of a new crate: a template with the crate's own names.
 
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+
 use anyhow::Result;
 
 use super::api::Api;
@@ -8,8 +10,8 @@ use super::name::CrateName;
 /// The daemon's name in the templates.
 const DAEMON: &str = "Greeter";
 
-/// The library's file in the template of the README, without its ending.
-const LIBRARY: &str = "libgreeter";
+/// The library's file in the template of the README.
+const LIBRARY: &str = "libgreeter.so";
 
 /// The crate's name in the template of the README.
 const PACKAGE: &str = "greeter";
@@ -113,7 +115,7 @@ pub(super) fn of(
          [dependencies]\n{api}{}{testing}",
         name.package, parts.dependencies
     );
-    let library = format!("lib{}", name.library());
+    let library = format!("{DLL_PREFIX}{}{DLL_SUFFIX}", name.library());
     let names = [
         (LIBRARY, &*library),
         (PACKAGE, &name.package),
@@ -172,8 +174,8 @@ mod tests {
     #[test]
     fn a_name_that_contains_the_templates_own_is_written_as_it_is() {
         for (package, file, daemon) in [
-            ("my-greeter", "/libmy_greeter.so", "`MyGreeter`"),
-            ("greeter2", "/libgreeter2.so", "`Greeter2`"),
+            ("my-greeter", "my_greeter", "`MyGreeter`"),
+            ("greeter2", "greeter2", "`Greeter2`"),
         ] {
             let name = CrateName::of(Path::new(package)).expect("a good name");
             let api = Api::Git("https://x/y".to_owned());
@@ -181,11 +183,13 @@ mod tests {
             let (_, readme) = files.iter().find(|(file, _)| *file == "README.md").unwrap();
             let title = format!("# {package}\n");
             assert!(readme.starts_with(&title), "{readme}");
-            for part in [file, daemon] {
+            let file = format!("/{DLL_PREFIX}{file}{DLL_SUFFIX}");
+            for part in [&*file, daemon] {
                 assert!(readme.contains(part), "{part}: {readme}");
             }
-            let count = |word| readme.matches(word).count();
-            assert_eq!(count("lib"), count("src/lib.rs") + count(file), "{readme}");
+            let count = |word: &str| readme.matches(word).count();
+            let libraries = count(&file) * file.matches("lib").count();
+            assert_eq!(count("lib"), count("src/lib.rs") + libraries, "{readme}");
         }
     }
 }

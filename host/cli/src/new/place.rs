@@ -5,15 +5,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, anyhow};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 
 use crate::dev;
+use dae_runtime::os::new_name::rename_to_new;
+use dae_runtime::os::process_group::lead_group;
+use dae_runtime::os::wording;
 
 /// The start of the temporary directory's name.
 const TEMPORARY_PREFIX: &str = ".dae-host-new-";
@@ -43,7 +43,7 @@ pub(super) fn make(place: &Path, files: &[(&str, String)]) -> Result<()> {
     for (file, text) in files {
         write(&whole.join(file), text).map_err(|error| failed(&error, &place.join(file)))?;
     }
-    match rename(&whole, place) {
+    match rename_to_new(&whole, place) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(is_taken(place)),
         renamed => renamed.map_err(|error| failed(&error, place))?,
     }
@@ -69,27 +69,14 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     fs::write(file, text)
 }
 
-/// Renames a directory to a name that nothing has.
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems can't rule out that the name was taken since the check.
-        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(from, to),
-        renamed => renamed.map_err(io::Error::from),
-    }
-}
-
 /// Returns the error of a file or directory that can't be made, with the remedy.
 fn failed(error: &io::Error, path: &Path) -> anyhow::Error {
     use io::ErrorKind as Kind;
     let advice = match error.kind() {
         Kind::StorageFull => "the disk is full: free some space and try again",
         Kind::QuotaExceeded => "your disk quota is used up: free some of it and try again",
-        Kind::FileTooLarge => {
-            "this process may write no files of that size: allow it more (`ulimit -f`)"
-        }
-        Kind::PermissionDenied => {
-            "choose a directory in which you may write, or see who owns this one (`ls -ld`)"
-        }
+        Kind::FileTooLarge => wording::FILE_TOO_LARGE,
+        Kind::PermissionDenied => wording::NO_ACCESS,
         Kind::ReadOnlyFilesystem => "that file system is read-only: choose a directory elsewhere",
         Kind::NotFound => "the directory above the new one is not there: make it first",
         Kind::NotADirectory => "a part of that path is a file: choose a directory",
@@ -137,13 +124,13 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
 /// Returns whether cargo takes the crate as it is.
 fn cargo_reads(place: &Path) -> bool {
     let mut cargo = Command::new(dev::cargo());
+    // A Ctrl-C is not for it: its answer decides about the crate.
+    lead_group(&mut cargo);
     let status = cargo
         .args(["metadata", "--no-deps", "--format-version=1"])
         .current_dir(place)
         // Rustup must not download a toolchain here: it would take minutes, and a Ctrl-C would not stop it.
         .env("RUSTUP_AUTO_INSTALL", "0")
-        // A Ctrl-C is not for it: its answer decides about the crate.
-        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -154,7 +141,6 @@ fn cargo_reads(place: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     fn files(dir: &Path) -> Vec<String> {
         let entries = fs::read_dir(dir).expect("a directory of our own");
@@ -178,12 +164,7 @@ mod tests {
         assert_eq!(fs::read_to_string(place.join("src/lib.rs")).unwrap(), "b");
         let usual = dir.path().join("usual");
         fs::create_dir(&usual).expect("a directory");
-        let mode = |path: &Path| {
-            fs::metadata(path)
-                .expect("it is there")
-                .permissions()
-                .mode()
-        };
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions();
         assert_eq!(mode(&place), mode(&usual));
 
         let again = make(&place, &texts).expect_err("it is there");
@@ -199,14 +180,18 @@ mod tests {
         // The second file needs a directory where the first one is.
         let texts = [("src", String::new()), ("src/lib.rs", String::new())];
         let error = make(&dir.path().join("greeter"), &texts).expect_err("it can't be written");
-        assert!(error.to_string().contains("greeter/src/lib.rs"), "{error}");
+        let file = Path::new("greeter").join("src/lib.rs");
+        assert!(
+            error.to_string().contains(&file.display().to_string()),
+            "{error}"
+        );
         assert_eq!(files(dir.path()), [""; 0]);
         let nowhere = dir.path().join("nowhere/greeter");
         let error = make(&nowhere, &[]).expect_err("no directory is above");
         let text = error.to_string();
         assert!(text.contains("make it first"), "{text}");
         assert!(
-            text.contains("nowhere/greeter") && !text.contains(TEMPORARY_PREFIX),
+            text.contains(&nowhere.display().to_string()) && !text.contains(TEMPORARY_PREFIX),
             "{text}"
         );
     }

@@ -11,7 +11,6 @@ mod watch;
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -24,6 +23,7 @@ use super::messages::{HandedBack, Terms};
 use super::slot::{Custody, HandOffSlot};
 use super::socket::{ByteCounts, counts, keep_in_line};
 use super::state::{HandOffState, LostWork, Position};
+use crate::os::descriptors::{self, BorrowedDescriptor};
 use crate::plugin::completion::Completion;
 use crate::threads::counters::{CounterSource, Shard};
 use dae_store::lock::lock;
@@ -50,7 +50,7 @@ pub(crate) trait WorkerLink: Send + Sync {
     ///
     /// # Errors
     /// The system's error; `WouldBlock` if the subprocess does not read.
-    fn send_guest(&self, id: u64, terms: &Terms, socket: BorrowedFd<'_>) -> io::Result<()>;
+    fn send_guest(&self, id: u64, terms: &Terms, socket: BorrowedDescriptor<'_>) -> io::Result<()>;
 
     /// Makes the subprocess close its copy of the socket.
     fn send_reclaim(&self, id: u64);
@@ -254,10 +254,10 @@ fn send(
     socket: &TcpStream,
     line_bytes_max: usize,
 ) -> io::Result<(Arc<HandOffEntry>, Arc<HandOffState>, ByteCounts)> {
-    let socket = socket.as_fd();
+    let socket = descriptors::of(socket);
     keep_in_line(socket)?;
     let before = counts(socket)?;
-    let inode = rustix::fs::fstat(socket)?.st_ino;
+    let inode = descriptors::socket_number(socket)?;
     let hand_off_state = link.hand_off_state().ok_or(io::ErrorKind::Unsupported)?;
     let hand_offs = link.hand_offs();
     let mut table = lock(&hand_offs.table);
@@ -398,7 +398,10 @@ impl HandOff {
 
     /// Takes the unfinished work of a subprocess that is dead or does not hand the guest back.
     fn recover(&mut self, why: RecallReason) -> Poll<(TcpStream, Returned)> {
-        let now = self.socket.as_ref().map(|socket| counts(socket.as_fd()));
+        let now = self
+            .socket
+            .as_ref()
+            .map(|socket| counts(descriptors::of(socket)));
         let Some(Ok(now)) = now else {
             // Then the guest cannot be answered on this socket, either.
             return self.complete(Returned::default());

@@ -20,10 +20,9 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::atomics::{AtomicU64, Ordering};
 use super::state::HandOffState;
+use crate::os::clock::monotonic_ns;
 
 /// The lowest bit of a batch's or call's id in a word. The bits below hold the index of a command in its batch.
 const ID_SHIFT: u32 = 16;
@@ -165,11 +164,4 @@ impl HandOffState {
     pub fn rest(&self) {
         self.memory.progress.since_ns.store(0, Ordering::Release);
     }
-}
-
-/// Returns the time of the clock that all processes of the machine share (ns).
-pub fn monotonic_ns() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    let time = Duration::try_from(time).unwrap_or_default();
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,6 @@
 //! may conclude is decided by the slot and by the word of the line alone; see there.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::atomics::{AtomicU64, Ordering};
@@ -16,6 +15,7 @@ use super::line::{CLOSED, TURN_SHIFT, positions};
 use super::mapping::Mapping;
 use super::slot::{Custody, HandOffSlot, Slot};
 use super::socket::ByteCounts;
+use crate::os::descriptors::OwnedDescriptor;
 
 /// A worker's position: the turn, and the word of the line. It changes with each line.
 pub type Position = (u64, u64);
@@ -42,7 +42,7 @@ impl HandOffState {
     ///
     /// # Errors
     /// The system's error; `Unsupported` where it has no such shared memory.
-    pub fn create() -> io::Result<(Arc<Self>, OwnedFd)> {
+    pub fn create() -> io::Result<(Arc<Self>, OwnedDescriptor)> {
         let (memory, file) = Mapping::create()?;
         Ok((Arc::new(HandOffState { memory }), file))
     }
@@ -51,7 +51,7 @@ impl HandOffState {
     ///
     /// # Errors
     /// The system's error, or that the file has the wrong size.
-    pub fn open(file: &OwnedFd) -> io::Result<Arc<Self>> {
+    pub fn open(file: &OwnedDescriptor) -> io::Result<Arc<Self>> {
         let memory = Mapping::open(file)?;
         Ok(Arc::new(HandOffState { memory }))
     }

@@ -4,10 +4,11 @@
 use super::atomics::{Ordering, TAKEN_BYTES};
 use super::buffer::BufferGuard;
 use super::cursor::WorkerCursor;
-use super::progress::{Begun, monotonic_ns};
+use super::progress::Begun;
 use super::slot::{BUSY, Custody, HANDED_OFF, HELD, HandOffSlot, Owner, SEIZED, WANTED};
 use super::socket::ByteCounts;
 use super::state::{HandOffState, LostWork, Position};
+use crate::os::clock::monotonic_ns;
 use std::sync::Arc;
 use std::time::Duration;
 

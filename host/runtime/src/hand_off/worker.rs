@@ -9,13 +9,11 @@ use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream as Socket;
 use std::ops::Range;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dae_common_tcp::{Inbox, Line, Message};
 use memchr::memchr;
-use rustix::fs::{FileType, Stat};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -29,6 +27,7 @@ use super::slot::{HandOffSlot, Owner};
 use super::socket::{self, ByteCounts};
 use super::state::HandOffState;
 use crate::connection::reply_budget::ReplyBudget;
+use crate::os::descriptors::{self, OwnedDescriptor};
 use crate::plugin::command_table::{CachedLookup, CommandTable, ResolvedCommand};
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
@@ -132,7 +131,7 @@ impl<D: ServedDaemon> WorkerHandOffs<D> {
     pub(crate) fn hand_off(
         &mut self,
         (id, terms): (u64, &Terms),
-        mut descriptors: Vec<OwnedFd>,
+        mut descriptors: Vec<OwnedDescriptor>,
         (daemon, hand_off_state): (&Arc<D>, Option<&Arc<HandOffState>>),
         room: &Arc<ReplyBudget>,
     ) {
@@ -199,11 +198,9 @@ impl<D: ServedDaemon> WorkerHandOffs<D> {
 }
 
 /// Returns whether that is the socket of the hand-off.
-fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
-    let is_it = |stat: &Stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::Socket && stat.st_ino == terms.inode
-    };
-    rustix::fs::fstat(socket).is_ok_and(|stat| is_it(&stat))
+fn is_of(socket: &OwnedDescriptor, terms: &Terms) -> bool {
+    let number = descriptors::socket_number(descriptors::of(socket));
+    number.is_ok_and(|number| number == terms.inode)
 }
 
 /// A guard that aborts the process if our own code panics during a guest's work. The host then continues from the
@@ -255,7 +252,7 @@ impl HandedOffGuest {
     fn read_into(&self, room: &mut OwnBuffer<'_, TAKEN_BYTES>) -> io::Result<usize> {
         let mut short = None;
         let read = self.stream.try_io(Interest::READABLE, || {
-            let read = socket::receive(self.stream.as_fd(), room)?;
+            let read = socket::receive(descriptors::of(&self.stream), room)?;
             if (1..TAKEN_BYTES).contains(&read) {
                 // A short read has most likely emptied the socket. `WouldBlock` makes the runtime wait for more.
                 short = Some(read);
@@ -267,7 +264,7 @@ impl HandedOffGuest {
     }
 
     fn write(&self, replies: &OwnBuffer<'_, MADE_BYTES>, part: Range<usize>) -> io::Result<usize> {
-        socket::send(self.stream.as_fd(), replies, part)
+        socket::send(descriptors::of(&self.stream), replies, part)
     }
 }
 

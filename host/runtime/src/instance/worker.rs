@@ -3,7 +3,7 @@
 //! Its standard input is a socket, over which the host sends it a plugin to load and everything after that, and over
 //! which it replies. The daemon itself gets an empty standard input, and its standard output and error are pipes that
 //! the host drains into its log. One thread runs the daemon, so that a daemon in a subprocess costs little. Another one
-//! waits for the host's end (`warden`). The worker ends on the host's request, when the socket ends, and when the host
+//! waits for the host's end ([`warden`]). The worker ends on the host's request, when the socket ends, and when the host
 //! ends, together with all that its daemon has started.
 //!
 //! This file has the start (`start` loads the plugin), the loop that takes the host's frames, and the end. Commands
@@ -20,27 +20,25 @@ mod incoming;
 mod known;
 mod running;
 mod start;
-mod warden;
 mod wire;
 mod work;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::net::UnixStream;
 
 use crate::connection::reply_budget::ReplyBudget;
 use crate::hand_off::{AbortOnPanic, HandOffState, Terms, WorkerHandOffs};
+use crate::os::worker_stream::WorkerEnd;
+use crate::os::{signals, warden};
 use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMessage};
-use crate::process::signals;
 use crate::threads::fd_limits;
 use backlog::Backlog;
 use dae_store::durations;
@@ -96,15 +94,13 @@ fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
         fd_limits::allow(files_max.into());
     }
     warden::end_with(host_pid)?;
-    let socket = take_socket()?;
+    let end = WorkerEnd::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .build()?;
-    let result = runtime.block_on(async {
-        let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
-        Worker::new(HostConnection::new(stream)).run().await
-    });
+    let result =
+        runtime.block_on(async { Worker::new(HostConnection::new(end.open()?)).run().await });
     if let Err(error) = &result {
         // Ignores failures: there may be no reader.
         let _ = writeln!(io::stderr(), "the worker has lost its host: {error}");
@@ -113,15 +109,6 @@ fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
     // Doesn't wait for threads that the daemon blocks: the process ends with them.
     runtime.shutdown_background();
     result
-}
-
-/// Takes the socket from standard input, and puts `/dev/null` in its place for the daemon.
-fn take_socket() -> io::Result<OwnedFd> {
-    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
-    let nothing = std::fs::File::open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&nothing)?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    Ok(socket)
 }
 
 /// A worker with its queues and its connection to the host.

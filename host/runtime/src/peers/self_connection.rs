@@ -5,23 +5,24 @@
 //! this program opens is checked for this. Such a connection also holds the port, so that the intended daemon can't
 //! listen there again.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::net::sockopt::set_socket_linger;
-use rustix::net::{getpeername, getsockname};
+use socket2::SockRef;
 
 /// Returns whether a connection has itself as its peer. If so, it frees its port as soon as it is dropped.
-pub fn is_to_itself(stream: impl AsFd) -> bool {
-    let stream = stream.as_fd();
-    let (Ok(own), Ok(Some(peer))) = (getsockname(stream), getpeername(stream)) else {
+pub fn is_to_itself<'s, S>(stream: &'s S) -> bool
+where
+    SockRef<'s>: From<&'s S>,
+{
+    let stream = SockRef::from(stream);
+    let (Ok(own), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
         // The connection has been reset already: the next read or write reports it.
         return false;
     };
     let is_to_itself = own == peer;
     if is_to_itself {
         // Without this, the system would keep the port for another minute after the close.
-        let _ = set_socket_linger(stream, Some(Duration::ZERO));
+        let _ = stream.set_linger(Some(Duration::ZERO));
     }
     is_to_itself
 }
@@ -30,20 +31,17 @@ pub fn is_to_itself(stream: impl AsFd) -> bool {
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    use socket2::{Domain, Socket, Type};
 
     use super::*;
 
     /// Returns a socket that is connected to its own port, and that address.
     fn connected_to_itself(host: SocketAddr) -> Option<(TcpStream, SocketAddr)> {
-        let family = match host {
-            SocketAddr::V4(_) => AddressFamily::INET,
-            SocketAddr::V6(_) => AddressFamily::INET6,
-        };
-        let socket = socket(family, SocketType::STREAM, None).unwrap();
-        bind(&socket, &host).ok()?;
-        let own = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
-        connect(&socket, &own).unwrap();
+        let socket = Socket::new(Domain::for_address(host), Type::STREAM, None).unwrap();
+        socket.bind(&host.into()).ok()?;
+        let own = socket.local_addr().unwrap();
+        socket.connect(&own).unwrap();
+        let own = own.as_socket().unwrap();
         Some((TcpStream::from(socket), own))
     }
 

@@ -32,19 +32,12 @@ use dae_plugin_api::abi::{
     SchemasV1, StepV1, VecSink, status, verb,
 };
 use dae_plugin_api::parts::{CALL_PARTS, CallPartsV1};
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 pub use fault::LoadFault;
 
+use crate::os::library;
 use crate::plugin::completion::Completion;
 use dae_store::manifest::SCHEMAS_BYTES_MAX;
-
-/// The flag that keeps a library mapped whatever happens to its handle. libloading does not have it; the value is that
-/// of glibc and musl.
-#[cfg(target_os = "linux")]
-const RTLD_NODELETE: i32 = 0x1000;
-#[cfg(target_os = "macos")]
-const RTLD_NODELETE: i32 = 0x80;
 
 /// A loaded library. It stays for the life of the process.
 #[derive(Clone, Copy)]
@@ -185,8 +178,7 @@ pub fn is_loading() -> bool {
 /// the loader's lock.
 pub fn exit(code: i32) -> ! {
     if is_loading() {
-        // SAFETY: it takes any number, never returns, and touches no memory of this process.
-        unsafe { libc::_exit(code) }
+        library::exit_at_once(code)
     }
     #[expect(clippy::disallowed_methods, reason = "no library is being loaded")]
     std::process::exit(code)
@@ -196,7 +188,7 @@ fn open_header(path: &Path) -> Result<&'static LibHeader, LoadFault> {
     LOADING.fetch_add(1, Ordering::Relaxed);
     // SAFETY: loading runs the file's constructors, which is what a person who installs it asks for; the manifest was
     // found in it before, and a reload tries the file in a subprocess first.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
+    let library = unsafe { library::open_for_good(path) };
     LOADING.fetch_sub(1, Ordering::Relaxed);
     let library = library.map_err(|error| LoadFault::of_loader(path, &error))?;
     // SAFETY: abi_stable exports a static of that type under that name; its magic string is checked by `upgrade`.

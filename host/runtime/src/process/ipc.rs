@@ -9,7 +9,6 @@
 //! of a frame and of the records that either side keeps of it.
 
 pub mod batch;
-pub mod socket;
 
 use std::collections::VecDeque;
 use std::fmt;

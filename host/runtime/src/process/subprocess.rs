@@ -10,8 +10,6 @@
 //! own tables.
 
 mod batch;
-mod end;
-mod group;
 mod hand_offs;
 mod limits;
 mod output;
@@ -31,12 +29,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use dae_plugin_api::abi::status;
-use rustix::process::Pid;
 use serde_json::value::RawValue;
-use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::hand_off::{HandOffState, HostHandOffs, Position};
+use crate::os::worker_stream::WorkerStream;
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
 use crate::plugin::libraries::Schemas;
@@ -49,10 +46,11 @@ use dae_store::settings::Settings;
 
 use batch::NewBatch;
 pub use batch::{BatchCall, BatchEnd};
-pub use group::GroupRecords;
 pub use limits::{CallStart, OverdueAction};
 pub use read::{UnreadBytes, bytes_of};
 pub use spawn::Spawner;
+
+pub use crate::os::worker_process::GroupRecords;
 
 /// The most bytes that may wait for a subprocess that does not read. Beyond that, commands are refused until it reads.
 const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -100,7 +98,7 @@ impl fmt::Debug for Subprocess {
 /// The state that guests, the supervisor and the process supervisor share.
 struct Link {
     pid: u32,
-    stream: UnixStream,
+    stream: WorkerStream,
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
     kill: Notify,
@@ -391,12 +389,12 @@ impl Drop for Subprocess {
 
 impl Link {
     fn new(
-        (process, stream): (Pid, UnixStream),
+        (pid, stream): (u32, WorkerStream),
         hand_off_state: Option<Arc<HandOffState>>,
         files_max: Option<u64>,
     ) -> Self {
         Link {
-            pid: process.as_raw_nonzero().get().cast_unsigned(),
+            pid,
             stream,
             outgoing: Mutex::default(),
             more: Notify::new(),

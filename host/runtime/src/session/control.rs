@@ -8,25 +8,20 @@
 //! leads to another directory by now, or another process listens on the socket, it logs that once.
 
 use std::io;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream as Peer;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use tokio::io::Interest;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::connection::guest_handle::GuestHandle;
+use crate::os::control_listener::{self, ControlListener, ControlStream};
 use crate::session::gate::Gate;
 use crate::session::guest::{self, AdmittedGuest};
 use crate::threads::fd_limits;
-use dae_store::home::{FileId, Home, HomeLock};
+use dae_store::home::{Home, HomeLock};
 use dae_store::lock::lock;
 use dae_store::rate_limit::RateLimit;
 use dae_store::tasks;
@@ -37,8 +32,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The interval for checking whether a client that has finished sending still reads.
-const HANG_UP_POLL: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections of other users.
 const KNOCKS_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
@@ -54,12 +47,10 @@ pub struct ControlSocket {
 struct ControlAddress {
     home: Home,
     held: Arc<HomeLock>,
-    /// The identity of the socket file that this host created.
-    file: std::sync::Mutex<Option<FileId>>,
     /// True once the socket is closed: nothing is recreated after that. Locked while something is recreated.
     is_over: std::sync::Mutex<bool>,
     /// The listener. It stays open when the accepting task panics and is restarted.
-    listener: std::sync::Mutex<Option<Arc<UnixListener>>>,
+    listener: std::sync::Mutex<Option<Arc<ControlListener>>>,
 }
 
 impl ControlSocket {
@@ -71,7 +62,6 @@ impl ControlSocket {
         let place = Arc::new(ControlAddress {
             home: home.clone(),
             held,
-            file: std::sync::Mutex::default(),
             is_over: std::sync::Mutex::default(),
             listener: std::sync::Mutex::default(),
         });
@@ -89,41 +79,28 @@ impl Drop for ControlSocket {
         self.task.abort();
         // The task may be about to find the file gone.
         *lock(&self.place.is_over) = true;
-        if self.place.is_there() {
-            // If this fails, the next host removes it.
-            let _ = std::fs::remove_file(self.place.home.control_socket());
+        if let Some(listener) = &*lock(&self.place.listener) {
+            listener.remove(&self.place.home);
         }
     }
 }
 
 impl ControlAddress {
-    /// Listens on the socket. A file there on which nobody listens was left by a killed host, and is replaced.
     fn bind(&self) -> anyhow::Result<()> {
-        let path = self.home.control_socket();
-        let bound = || -> io::Result<()> {
-            let short = self.home.control_socket_short()?;
-            if Peer::connect(short.path()).is_ok() {
-                let text = "another process listens there; end it, or remove the socket";
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-            }
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let listener = UnixListener::bind(short.path())?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-            *lock(&self.file) = Some(FileId::of(&std::fs::symlink_metadata(&path)?));
-            *lock(&self.listener) = Some(Arc::new(listener));
-            Ok(())
-        };
-        bound().with_context(|| format!("cannot listen on the control socket {}", path.display()))
+        let listener = ControlListener::bind(&self.home).with_context(|| {
+            let path = self.home.control_socket();
+            format!("cannot listen on the control socket {}", path.display())
+        })?;
+        *lock(&self.listener) = Some(Arc::new(listener));
+        Ok(())
     }
 
-    /// Returns whether the socket's file is still the one that this host created.
+    /// Returns whether the socket is still the one that this host created.
     fn is_there(&self) -> bool {
-        let there = std::fs::symlink_metadata(self.home.control_socket());
-        let there = there.ok().map(|metadata| FileId::of(&metadata));
-        there.is_some() && there == *lock(&self.file)
+        let listener = lock(&self.listener);
+        listener
+            .as_ref()
+            .is_some_and(|listener| listener.is_reachable(&self.home))
     }
 
     /// Recreates the files of the lock and the socket where they are gone.
@@ -161,10 +138,10 @@ impl ControlAddress {
     }
 
     /// Waits for the next client.
-    async fn accept(&self) -> io::Result<UnixStream> {
+    async fn accept(&self) -> io::Result<ControlStream> {
         let listener = lock(&self.listener).clone();
         let listener = listener.ok_or(io::ErrorKind::NotConnected)?;
-        Ok(listener.accept().await?.0)
+        listener.accept().await
     }
 }
 
@@ -191,10 +168,10 @@ async fn attend(place: Arc<ControlAddress>, gate: Arc<Gate>) {
     }
 }
 
-async fn take(accepted: io::Result<UnixStream>, gate: &Arc<Gate>, knocks: &RateLimit) {
+async fn take(accepted: io::Result<ControlStream>, gate: &Arc<Gate>, knocks: &RateLimit) {
     tasks::fault_point("control");
     match accepted {
-        Ok(stream) if is_owner(&stream) => {
+        Ok(stream) if control_listener::is_owner(&stream) => {
             fd_limits::grow(&stream);
             match let_in(gate) {
                 Ok(guest_handle) => {
@@ -237,51 +214,12 @@ fn let_in(gate: &Gate) -> Result<Arc<GuestHandle>, String> {
 }
 
 /// Serves a client until it has gone. Its commands that have not begun by then never do.
-async fn serve(stream: UnixStream, gate: Arc<Gate>, entered: AdmittedGuest) {
-    let hang_up = hang_up(&stream);
+async fn serve(stream: ControlStream, gate: Arc<Gate>, entered: AdmittedGuest) {
+    let hang_up = control_listener::hang_up(&stream);
     tokio::select! {
         () = guest::serve(stream, gate, entered) => {}
         () = hang_up => {}
     }
-}
-
-/// Ends when the client has closed its socket. A client that has only finished sending still reads its replies, and
-/// reading can't tell the two apart. So the system is polled once there is nothing more to read.
-fn hang_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
-    let watched = stream.as_fd().try_clone_to_owned();
-    let watched = watched.map(std::os::unix::net::UnixStream::from);
-    let watched = watched.and_then(UnixStream::from_std);
-    async move {
-        // Without a watch, writing the replies detects the end.
-        let Ok(watched) = watched else {
-            return std::future::pending().await;
-        };
-        loop {
-            match watched.ready(Interest::READABLE).await {
-                Ok(ready) if !ready.is_read_closed() => {
-                    // The guest's own task reads the data. Clear the readiness here to wait for the next event.
-                    let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-                    let _ = watched.try_io(Interest::READABLE, nothing);
-                    continue;
-                }
-                _ if has_hung_up(&watched) => return,
-                _ => {}
-            }
-            tokio::time::sleep(HANG_UP_POLL).await;
-        }
-    }
-}
-
-fn has_hung_up(stream: &UnixStream) -> bool {
-    let mut polled = [PollFd::new(stream, PollFlags::empty())];
-    let asked = rustix::event::poll(&mut polled, Some(&Timespec::default()));
-    asked.is_ok_and(|_| polled[0].revents().contains(PollFlags::HUP))
-}
-
-/// Returns whether the peer is the user who runs the host. Root is refused: it can act as that user instead.
-fn is_owner(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own)
 }
 
 #[cfg(test)]

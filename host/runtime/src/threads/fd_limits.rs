@@ -17,16 +17,17 @@
 //! another program waits to see closed.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 
+use crate::os::descriptors::{self, Numbered};
 use dae_store::rate_limit::RateLimit;
+
+pub(crate) use crate::os::descriptors::is_none_left;
+pub use crate::os::descriptors::{keep_to_ourselves, set_limit as allow};
 
 /// Descriptors that no guest and no listener takes: enough for the control socket's clients, and for daemons that start
 /// and files that are written meanwhile. A process takes five while it is started.
@@ -42,9 +43,6 @@ const FOR_GUESTS_SHARE: u64 = 8;
 const GUESTS_PER_FREE: u64 = 3;
 /// The interval at which descriptor shortage is logged: it recurs with each connection and is the same each time.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
-
-/// The first descriptor after standard input, output and error.
-const FIRST_INHERITED: RawFd = 3;
 
 /// The number of guest connections in this process.
 static GUESTS: AtomicU64 = AtomicU64::new(0);
@@ -62,7 +60,7 @@ static STARTED_WITH: OnceLock<u64> = OnceLock::new();
 
 /// Records the soft limit, and raises it to the minimum that a host needs.
 pub fn allow_some() {
-    if let Some(current) = getrlimit(Resource::Nofile).current {
+    if let Some(current) = descriptors::limit() {
         let _ = STARTED_WITH.set(current);
         allow(current.max(NEEDED));
     }
@@ -70,26 +68,21 @@ pub fn allow_some() {
 
 /// Raises the soft limit if the number of a newly opened descriptor shows that half of it is in use. Not earlier: the
 /// processes that in-process daemons start inherit it, and some programs can't handle descriptors above 1,023.
-pub(crate) fn grow(opened: &impl AsRawFd) {
-    if let Some(limit) = getrlimit(Resource::Nofile).current
-        && number(opened) >= limit / 2
+pub(crate) fn grow(opened: &impl Numbered) {
+    if let Some(limit) = descriptors::limit()
+        && opened.number() >= limit / 2
     {
         allow(limit.saturating_mul(GROWTH));
     }
 }
 
-/// Returns whether an error means that this process has reached its descriptor limit.
-pub(crate) fn is_none_left(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::MFILE)
-}
-
 /// Raises the soft limit after an error that means that it is reached. Returns true if the limit is higher now.
 pub fn grow_after(error: &io::Error) -> bool {
-    let limit = getrlimit(Resource::Nofile).current;
+    let limit = descriptors::limit();
     if let (true, Some(limit)) = (is_none_left(error), limit) {
         allow(limit.saturating_mul(GROWTH));
     }
-    getrlimit(Resource::Nofile).current != limit
+    descriptors::limit() != limit
 }
 
 /// Returns the soft limit that this process was started with, if it may be different now.
@@ -97,23 +90,15 @@ pub(crate) fn started_with() -> Option<u64> {
     STARTED_WITH.get().copied()
 }
 
-/// Sets the soft limit, at most to the hard limit.
-pub fn allow(files_max: u64) {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let current = Some(maximum.map_or(files_max, |maximum| files_max.min(maximum)));
-    // If the system refuses, the process keeps its limit.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
-}
-
 /// Checks that a daemon may keep the listener that it has just opened.
 ///
 /// # Errors
 /// Too few descriptors would be left; the text says what to do.
-pub fn check_room(opened: &impl AsRawFd) -> Result<(), String> {
+pub fn check_room(opened: &impl Numbered) -> Result<(), String> {
     grow(opened);
     let guests = GUESTS.load(Ordering::Relaxed);
-    match getrlimit(Resource::Nofile).current {
-        Some(limit) if !is_room_to_listen(limit, number(opened), guests) => Err(no_room(limit)),
+    match descriptors::limit() {
+        Some(limit) if !is_room_to_listen(limit, opened.number(), guests) => Err(no_room(limit)),
         _ => Ok(()),
     }
 }
@@ -123,11 +108,6 @@ fn is_room_to_listen(limit: u64, used: u64, guests: u64) -> bool {
     // When guests use all of theirs, a listener may take a reserved one. So does, for a moment, each connection that
     // waits until a guest has made room for it.
     others + kept_from_listeners(limit) < limit && used + reserved(limit) / 4 < limit
-}
-
-/// Returns how many descriptors are in use: the system assigns the lowest free number, so all below it are.
-fn number(opened: &impl AsRawFd) -> u64 {
-    u64::try_from(opened.as_raw_fd()).unwrap_or(0)
 }
 
 /// The connection of a guest, or of a daemon to another one, counted until this is dropped.
@@ -152,21 +132,21 @@ pub(crate) fn let_guest_in(
 ) -> Result<CountedConnection, String> {
     grow(opened);
     let count_as = |used: u64| count_in(|limit| is_room_for_guest(limit, used, guests as u64));
-    let no_room = match count_as(number(opened)) {
+    let no_room = match count_as(opened.number()) {
         Err(no_room) => no_room,
         counted => return counted,
     };
     // The lowest free number. If the call fails, there is no room.
-    let Ok(lower) = fcntl_dupfd_cloexec(&*opened, 0) else {
+    let Ok(lower) = descriptors::lowest_copy(opened) else {
         return Err(no_room);
     };
-    let counted = count_as(number(&lower))?;
-    *opened = TcpStream::from_std(lower.into()).map_err(|_| no_room)?;
+    let counted = count_as(lower.number())?;
+    *opened = TcpStream::from_std(lower).map_err(|_| no_room)?;
     Ok(counted)
 }
 
 fn count_in(is_room: impl FnOnce(u64) -> bool) -> Result<CountedConnection, String> {
-    match getrlimit(Resource::Nofile).current {
+    match descriptors::limit() {
         Some(limit) if !is_room(limit) => Err(format!(
             "the host's process may have {limit} files and sockets open, and has no room for another connection of this \
              daemon; try again later, or allow the host more (`ulimit -n`, or LimitNOFILE= of its service)"
@@ -185,7 +165,7 @@ fn is_room_for_guest(limit: u64, used: u64, guests: u64) -> bool {
 
 /// Returns the limit for clients of the control socket: a quarter of the reserved descriptors.
 pub(crate) fn control_clients_max() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = descriptors::limit().unwrap_or(u64::MAX);
     usize::try_from(reserved(limit) / 4)
         .unwrap_or(usize::MAX)
         .max(1)
@@ -212,7 +192,7 @@ fn kept_from_listeners(limit: u64) -> u64 {
 
 /// Returns the text of [`check_room`] if opening failed for lack of descriptors, and `None` for any other error.
 pub fn no_room_after(error: &io::Error) -> Option<String> {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = descriptors::limit().unwrap_or(u64::MAX);
     is_none_left(error).then(|| no_room(limit))
 }
 
@@ -222,11 +202,6 @@ fn no_room(limit: u64) -> String {
         "the host's process may have {limit} files and sockets open, and all but the last {kept}, which guests and files \
          need, are in use; allow it more (`ulimit -n`, or LimitNOFILE= of its service) and start it anew, or run fewer daemons"
     )
-}
-
-/// Marks every open descriptor but the three standard ones to be closed at an exec. Call it before there are threads.
-pub fn keep_to_ourselves() {
-    close_fds::set_fds_cloexec(FIRST_INHERITED, &[]);
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub struct HomeLock {
     /// The open directory, which is also locked if the file system supports that.
     _directory: File,
     id: FileId,
+    /// The time since which this process has the home. It tells it from a later process with the same process id.
+    since: Timestamp,
 }
 
 /// The error that another process uses the home.
@@ -53,6 +55,23 @@ pub struct HomeBusy {
     pub pid: Option<u32>,
     /// The time since which it uses the home, if known.
     pub since: Option<Timestamp>,
+}
+
+impl HomeBusy {
+    /// Returns whether both may be the same process: nothing that is known of both differs. The same process id is not
+    /// enough, since in a container the next host usually gets the one of the last.
+    #[must_use]
+    pub fn may_be(&self, other: &HomeBusy) -> bool {
+        let differs = self
+            .pid
+            .zip(other.pid)
+            .is_some_and(|(one, other)| one != other)
+            || self
+                .since
+                .zip(other.since)
+                .is_some_and(|(one, other)| one != other);
+        !differs
+    }
 }
 
 impl fmt::Display for HomeBusy {
@@ -112,12 +131,14 @@ impl Home {
         if !home_lock::try_lock(&file).map_err(|e| fault(&e, "lock"))? {
             return Ok(None);
         }
-        sign(&mut file, &self.control_socket()).map_err(|e| fault(&e, "write"))?;
+        let since = Timestamp::now();
+        sign(&mut file, &self.control_socket(), since).map_err(|e| fault(&e, "write"))?;
         let id = FileId::of_open(&directory).map_err(|e| fault(&e, "look at"))?;
         Ok(Some(HomeLock {
             file: Mutex::new(file),
             _directory: directory,
             id,
+            since,
         }))
     }
 
@@ -174,7 +195,7 @@ impl HomeLock {
         if !home_lock::try_lock(&file).map_err(|e| fault(&e))? {
             return Err(home.held().into());
         }
-        sign(&mut file, &home.control_socket()).map_err(|e| fault(&e))?;
+        sign(&mut file, &home.control_socket(), self.since).map_err(|e| fault(&e))?;
         *ours = file;
         Ok(true)
     }
@@ -189,10 +210,10 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn sign(file: &mut File, socket: &Path) -> io::Result<()> {
+fn sign(file: &mut File, socket: &Path, since: Timestamp) -> io::Result<()> {
     let holder = Holder {
         pid: std::process::id(),
-        since: Timestamp::now(),
+        since,
         socket: Some(socket.to_owned()),
     };
     let mut text = serde_json::to_vec(&holder)?;
@@ -225,6 +246,38 @@ mod tests {
         drop(lock);
         assert_eq!(home.holder(), None);
         home.lock().unwrap();
+    }
+
+    #[test]
+    fn a_successor_with_the_same_process_id_is_another_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let lock = home.lock().unwrap();
+        let held = home.holder().unwrap();
+        std::fs::remove_file(home.lock_file()).unwrap();
+        assert!(lock.renew(&home).unwrap());
+        assert_eq!(
+            home.holder().as_ref(),
+            Some(&held),
+            "the same one, with a new file"
+        );
+        let unsigned = HomeBusy {
+            pid: None,
+            since: None,
+            ..held.clone()
+        };
+        assert!(held.may_be(&held) && held.may_be(&unsigned));
+        drop(lock);
+        // A time stamp has nanoseconds, and the clock may be coarser.
+        let next = loop {
+            let _lock = home.lock().unwrap();
+            let next = home.holder().unwrap();
+            if next.since != held.since {
+                break next;
+            }
+        };
+        assert_eq!(next.pid, held.pid);
+        assert!(!held.may_be(&next));
     }
 
     #[test]

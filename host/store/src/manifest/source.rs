@@ -183,7 +183,7 @@ fn check_hands(path: &Path, place: AclTarget<'_>, metadata: &Metadata) -> Result
         );
         return Err(FileFault::new(FileFaultKind::Insecure, text));
     }
-    if write_access::is_sticky(metadata) {
+    if write_access::is_sticky(metadata, place) {
         return Ok(());
     }
     if let Some(who) = write_access::others_who_write(metadata, place) {

@@ -82,6 +82,6 @@ pub fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Option<Oth
 
 /// Returns whether users can't rename or remove each other's files in this directory, although they may add files.
 #[must_use]
-pub fn is_sticky(metadata: &Metadata) -> bool {
-    system::is_sticky(metadata)
+pub fn is_sticky(metadata: &Metadata, place: AclTarget<'_>) -> bool {
+    system::is_sticky(metadata, place)
 }

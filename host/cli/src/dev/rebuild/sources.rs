@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
+use dae_runtime::os::file_stamp::REPORTS_CLOSING;
 use dae_store::blocking;
 use dae_store::printable;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
@@ -260,7 +261,7 @@ fn tell(events: &Sender<Event>, event: &notify::Result<notify::Event>) {
     let is_end_of_a_save = match event {
         Ok(event) => match event.kind {
             EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
-            EventKind::Modify(ModifyKind::Data(_)) => !cfg!(target_os = "linux"),
+            EventKind::Modify(ModifyKind::Data(_)) => !REPORTS_CLOSING,
             _ => true,
         },
         // Events may have been lost.
@@ -281,8 +282,9 @@ mod tests {
 
     /// A crate whose last build has read `src/lib.rs` alone.
     struct Scene {
-        dir: tempfile::TempDir,
+        // Drops first: some systems remove no directory that is watched.
         sources: Sources,
+        dir: tempfile::TempDir,
     }
 
     impl Scene {
@@ -368,8 +370,8 @@ mod tests {
 
     #[test]
     fn a_file_elsewhere_that_was_saved_in_the_build_that_first_read_it_is_not_lost() {
-        let mut scene = Scene::new();
         let elsewhere = tempfile::tempdir().unwrap();
+        let mut scene = Scene::new();
         let [before, meanwhile] = ["before.rs", "meanwhile.rs"].map(|name| {
             let path = elsewhere.path().join(name);
             fs::write(&path, "one").unwrap();

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use dae_runtime::os::file_stamp::FileStamp;
 
 /// The largest file whose content is compared (bytes). Sources are smaller; data beside them may not be.
 const COMPARED_BYTES_MAX: u64 = 4 << 20;
@@ -29,16 +30,8 @@ pub(super) struct Tree {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct File {
-    stamp: Stamp,
+    stamp: FileStamp,
     content: Option<blake3::Hash>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    bytes: u64,
-    inode: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Tree {
@@ -143,16 +136,11 @@ impl Tree {
     }
 
     fn file(&self, path: &Path, metadata: &Metadata) -> File {
-        let stamp = Stamp {
-            bytes: metadata.len(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        };
+        let stamp = FileStamp::of(metadata);
         if let Some(known) = self.files.get(path).filter(|known| known.stamp == stamp) {
             return known.clone();
         }
-        let is_compared = stamp.bytes <= COMPARED_BYTES_MAX;
+        let is_compared = stamp.bytes() <= COMPARED_BYTES_MAX;
         let bytes = is_compared.then(|| std::fs::read(path).ok()).flatten();
         File {
             stamp,
@@ -190,15 +178,15 @@ mod tests {
         }
         let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
         write("src/lib.rs", "one");
-        let mut tree = Tree::of(
-            root,
-            vec![root.join("target"), root.join("home")],
-            Paths::new(),
-        );
+        let left_out = vec![root.join("target"), root.join("home")];
+        let mut tree = Tree::of(root, left_out, Paths::new());
         assert_eq!(tree.directories().len(), 2);
         let mut changes = || {
             let changes = tree.changes();
-            let name = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
+            let name = |path: &PathBuf| {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                name.replace(std::path::MAIN_SEPARATOR, "/")
+            };
             changes.iter().map(name).collect::<Vec<_>>()
         };
         assert_eq!(changes(), [""; 0]);
@@ -219,8 +207,20 @@ mod tests {
         assert_eq!(changes(), ["src/lib.rs", "src/more.rs"]);
         fs::remove_file(root.join("src/more.rs")).unwrap();
         assert_eq!(changes(), ["src/more.rs"]);
-        std::os::unix::fs::symlink(root, root.join("src/round")).unwrap();
-        assert_eq!(changes(), [""; 0]);
+    }
+
+    #[test]
+    fn a_link_to_a_parent_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = Tree::of(dir.path(), Vec::new(), Paths::new());
+        let link = dir.path().join("round");
+        // Where there is no such program, as on Windows, there is no link either.
+        let mut ln = std::process::Command::new("ln");
+        if ln.arg("-s").args([dir.path(), &link]).status().is_err() {
+            return;
+        }
+        assert!(link.is_symlink());
+        assert_eq!(tree.changes(), Paths::new());
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
 
 use super::atomics::{AtomicU32, AtomicU64};
 use super::buffer::Buffer;
@@ -10,6 +9,7 @@ use super::line::Line;
 use super::memory::{Cursor, SharedMemory};
 use super::progress::Progress;
 use super::slot::Slot;
+use crate::os::descriptors::OwnedDescriptor;
 use crate::threads::counters::Shard;
 
 /// The memory of a model.
@@ -22,11 +22,11 @@ impl std::fmt::Debug for Mapping {
 }
 
 impl Mapping {
-    pub(super) fn create() -> io::Result<(Self, OwnedFd)> {
+    pub(super) fn create() -> io::Result<(Self, OwnedDescriptor)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn open(_: &OwnedFd) -> io::Result<Self> {
+    pub(super) fn open(_: &OwnedDescriptor) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

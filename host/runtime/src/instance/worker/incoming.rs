@@ -1,9 +1,9 @@
 //! Incoming data from the host: frames, and the descriptors that come with some of them.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
 use super::wire::HostConnection;
+use crate::os::descriptors::OwnedDescriptor;
 use crate::process::ipc::FrameInbox;
 
 /// The size of one read of the socket (bytes).
@@ -12,7 +12,7 @@ const READ_BYTES: usize = 64 << 10;
 /// The reader of the host's frames.
 pub(super) struct Incoming {
     chunk: Box<[u8]>,
-    descriptors: Vec<OwnedFd>,
+    descriptors: Vec<OwnedDescriptor>,
 }
 
 impl Incoming {
@@ -36,8 +36,8 @@ impl Incoming {
         Ok(())
     }
 
-    /// Takes the descriptors that came last; see [`socket::receive`](crate::process::ipc::socket::receive).
-    pub(super) fn descriptors(&mut self) -> Vec<OwnedFd> {
+    /// Takes the descriptors that came last; see [`worker_stream::receive`](crate::os::worker_stream::receive).
+    pub(super) fn descriptors(&mut self) -> Vec<OwnedDescriptor> {
         std::mem::take(&mut self.descriptors)
     }
 }

@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 
 use super::Worker;
 use crate::connection::reply_budget::{ReplyBudget, Reservation};
-use crate::hand_off::{HandOffState, monotonic_ns};
+use crate::hand_off::HandOffState;
 use crate::instance::Pending;
+use crate::os::clock::monotonic_ns;
 use crate::plugin::completion::Completion;
 
 /// The identity of a call.

@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit};
 use serde_json::value::RawValue;
 
 use super::Worker;
 use super::wire::HostConnection;
 use crate::instance::{self, EndFault, Instance, StartPlan};
+use crate::os::bounds;
 use crate::plugin::command_table::{CommandEntry, CommandTable, RunsOn};
 use crate::plugin::host_api::HostedInstance;
 use crate::plugin::identity::Identity;
@@ -126,26 +126,6 @@ fn where_each_runs(manifest: &Manifest) -> Vec<RunsOn> {
 
 /// Applies the limits before any code of the plugin is loaded.
 fn bound(message: &StartMessage) -> Result<(), String> {
-    let bounds = &message.bounds;
-    for (resource, value, name) in [
-        (Resource::As, bounds.memory_bytes, "memory_bytes"),
-        (Resource::Cpu, bounds.cpu_s, "cpu_s"),
-        (Resource::Nofile, bounds.files_max, "files_max"),
-        (Resource::Core, bounds.core_bytes, "core_bytes"),
-    ] {
-        if let Some(value) = value {
-            let limit = Rlimit {
-                current: Some(value),
-                // At the soft limit of CPU time the signal names the reason; at the hard one it is a plain SIGKILL.
-                maximum: Some(value.saturating_add(u64::from(resource == Resource::Cpu))),
-            };
-            rustix::process::setrlimit(resource, limit)
-                .map_err(|error| format!("its bound {name} = {value}: {error}"))?;
-        }
-    }
-    if let Some(nice) = message.nice {
-        rustix::process::setpriority_process(None, nice)
-            .map_err(|error| format!("its nice = {nice}: {error}"))?;
-    }
-    Ok(())
+    bounds::apply(&message.bounds)?;
+    message.nice.map_or(Ok(()), bounds::set_nice)
 }

@@ -6,24 +6,22 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use dae_plugin_api::abi::status;
-use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
 use super::known::GuestsOfWorker;
 use crate::hand_off::HandedBack;
+use crate::os::descriptors::OwnedDescriptor;
+use crate::os::worker_stream::{self, WorkerStream};
 use crate::plugin::completion::{Completion, HostAnswer};
 use crate::plugin::host_api::HostApi;
 use crate::plugin::host_request::{DeferredRequest, Instruction, RequestBytes};
-use crate::process::ipc::{
-    self, FrameKind, FrameOutbox, LARGE_BYTES, client_state, socket, split_u32,
-};
+use crate::process::ipc::{self, FrameKind, FrameOutbox, LARGE_BYTES, client_state, split_u32};
 use dae_store::lock::lock;
 use dae_store::log::Record;
 
@@ -51,7 +49,7 @@ pub(super) fn has_told() -> bool {
 #[derive(Debug)]
 pub(super) struct HostConnection {
     own: Weak<HostConnection>,
-    stream: UnixStream,
+    stream: WorkerStream,
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
     known: GuestsOfWorker,
@@ -66,7 +64,7 @@ pub(super) struct HostConnection {
 }
 
 impl HostConnection {
-    pub(super) fn new(stream: UnixStream) -> Arc<Self> {
+    pub(super) fn new(stream: WorkerStream) -> Arc<Self> {
         Arc::new_cyclic(|own| HostConnection {
             own: Weak::clone(own),
             stream,
@@ -84,9 +82,9 @@ impl HostConnection {
     pub(super) async fn receive(
         &self,
         chunk: &mut [u8],
-        descriptors: &mut Vec<OwnedFd>,
+        descriptors: &mut Vec<OwnedDescriptor>,
     ) -> io::Result<usize> {
-        match socket::receive(&self.stream, chunk, descriptors).await? {
+        match worker_stream::receive(&self.stream, chunk, descriptors).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => Ok(read),
         }

@@ -9,7 +9,7 @@ use super::clock::WorkClock;
 use super::running::CallOf;
 use super::start::ServingDaemon;
 use crate::connection::reply_budget::{GUEST_BYTES_MAX, Reservation};
-use crate::hand_off::monotonic_ns;
+use crate::os::clock::monotonic_ns;
 use crate::plugin::command_table::RunsOn;
 use crate::plugin::completion::Call;
 use crate::process::ipc::batch::HEAD_BYTES as ENTRY_HEAD_BYTES;

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Link, Subprocess};
 use crate::hand_off::{HandOff, HandOffState, HostHandOffs, Terms, WorkerLink};
-use crate::process::ipc::{self, FrameKind, socket};
+use crate::os::descriptors::BorrowedDescriptor;
+use crate::os::worker_stream;
+use crate::process::ipc::{self, FrameKind};
 use dae_store::lock::lock;
 
 impl Subprocess {
@@ -40,14 +41,14 @@ impl WorkerLink for Link {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn send_guest(&self, id: u64, terms: &Terms, guest: BorrowedFd<'_>) -> io::Result<()> {
+    fn send_guest(&self, id: u64, terms: &Terms, guest: BorrowedDescriptor<'_>) -> io::Result<()> {
         let outgoing = lock(&self.outgoing);
         // Waiting frames go first, and a subprocess that does not read gets no guests.
         if !outgoing.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let frame = ipc::whole(FrameKind::HandOff, id, &[&terms.payload()]);
-        socket::send_with(&self.stream, &frame, guest)
+        worker_stream::send_with(&self.stream, &frame, guest)
     }
 
     fn send_reclaim(&self, id: u64) {

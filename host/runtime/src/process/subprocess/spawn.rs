@@ -4,38 +4,22 @@
 //! come and go. So one thread does nothing else and lives as long as the host.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
-use rustix::process::Pid;
 use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::group::{GroupRecords, ProcessGroup};
+use crate::os::own_program;
+use crate::os::signals;
+use crate::os::worker_process::{self, GroupRecords, WorkerProcess};
+use crate::os::worker_stream::{self, HostEnd};
 use crate::process::ipc;
-use crate::process::own_program;
-use crate::process::signals;
 use crate::threads::fd_limits;
 use dae_store::settings::Settings;
 use dae_store::tasks;
-
-/// The variables that every subprocess gets from the host's environment, if they are set. They locate programs and
-/// files, and select language and time zone. None of them could hold a secret.
-const SAFE_VARIABLES: [&str; 9] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-];
 
 /// A handle to the thread. The thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
@@ -50,10 +34,8 @@ struct SpawnOrder {
 
 /// A process that has just started.
 pub(crate) struct SpawnedProcess {
-    pub(super) process: tokio::process::Child,
-    pub(super) socket: UnixStream,
-    pub(super) group: Option<ProcessGroup>,
-    pub(super) records: GroupRecords,
+    pub(super) process: WorkerProcess,
+    pub(super) socket: HostEnd,
 }
 
 impl Spawner {
@@ -110,7 +92,6 @@ impl Spawner {
 fn command(settings: &Settings) -> io::Result<Command> {
     let mut command = Command::new(own_program::path()?);
     command
-        .arg0("dae-host-worker")
         .arg(ipc::ARGUMENT)
         .arg(std::process::id().to_string());
     // The worker needs the original descriptor limit for the programs that it starts: they may not handle a higher one.
@@ -118,41 +99,20 @@ fn command(settings: &Settings) -> io::Result<Command> {
         command.arg(files_max.to_string());
     }
     command.env_clear().envs(&settings.env);
-    let given = |name: &&str| !settings.env.contains_key(*name);
-    for name in SAFE_VARIABLES.iter().filter(|name| given(name)) {
-        if let Some(value) = std::env::var_os(name) {
+    for name in worker_process::SAFE_VARIABLES {
+        let is_given = |given: &String| worker_process::is_same_variable(given, name);
+        if let Some(value) = std::env::var_os(name).filter(|_| !settings.env.keys().any(is_given)) {
             command.env(name, value);
         }
     }
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own, so that it and all that it starts can be ended together. A Ctrl-C at the host's terminal does
-    // not reach them.
-    command.process_group(0);
+    worker_process::prepare(&mut command);
     Ok(command)
 }
 
-fn spawn(mut command: Command, records: &GroupRecords) -> io::Result<SpawnedProcess> {
-    let (socket, theirs) = UnixStream::pair()?;
-    fd_limits::grow(&theirs);
-    command.stdin(Stdio::from(OwnedFd::from(theirs)));
-    let process = command.spawn()?;
-    let pid = process
-        .id()
-        .and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    let group = pid.and_then(ProcessGroup::led_by);
-    if let Some(group) = &group
-        && let Err(error) = records.keep(group)
-    {
-        tracing::warn!(
-            pid = process.id(),
-            error = format!("{error:#}"),
-            "a process could not be recorded; if it and its host are killed, what it has started is left"
-        );
-    }
-    Ok(SpawnedProcess {
-        process,
-        socket,
-        group,
-        records: records.clone(),
-    })
+fn spawn(command: Command, records: &GroupRecords) -> io::Result<SpawnedProcess> {
+    let (socket, theirs) = worker_stream::pair()?;
+    fd_limits::grow(theirs.descriptor());
+    let process = WorkerProcess::start(command, theirs, records)?;
+    Ok(SpawnedProcess { process, socket })
 }

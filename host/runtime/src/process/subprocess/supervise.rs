@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,27 +10,24 @@ use std::time::Duration;
 
 use dae_plugin_api::abi::status;
 use futures_util::FutureExt as _;
-use rustix::process::{Pid, Resource, Signal, getrlimit};
-use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::end::{self, ProcessFd, exited};
-use super::group::{GroupRecords, ProcessGroup};
 use super::output::{self, Printer};
 use super::rate::Rate;
 use super::requests::RequestsInProgress;
 use super::spawn::SpawnedProcess;
 use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::hand_off::{HandOffState, HandedBack};
+use crate::os::descriptors;
+use crate::os::worker_process::{self, WorkerProcess};
+use crate::os::worker_stream::{self, HostEnd};
 use crate::plugin::completion::{Completion, HostAnswer, RunEnd, host_status};
 use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
 use crate::plugin::host_request::{DeferredRequest, Instruction};
 use crate::plugin::libraries::Schemas;
 use crate::plugin::start_fault::{StartFault, StartFaultKind};
-use crate::process::ipc::{
-    self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage, socket,
-};
+use crate::process::ipc::{self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage};
 use crate::threads::fd_limits;
 use dae_store::log::Record;
 use dae_store::manifest::SCHEMAS_BYTES_MAX;
@@ -56,12 +52,7 @@ pub(super) struct SupervisionReport {
 
 struct ProcessSupervisor {
     link: Arc<Link>,
-    process: tokio::process::Child,
-    /// The descriptor that is readable once the process has ended, even before it is reaped.
-    end: Option<ProcessFd>,
-    number: Pid,
-    group: Option<ProcessGroup>,
-    records: GroupRecords,
+    process: WorkerProcess,
     local: Arc<LocalHostApi>,
     name: String,
     steps: mpsc::Sender<Result<Schemas, StartFault>>,
@@ -90,12 +81,12 @@ pub(super) fn attend(
     (local, on_end): (LocalHostApi, Box<dyn FnOnce() + Send>),
     message: &StartMessage,
 ) -> Result<(Arc<Link>, SupervisionReport), String> {
-    let hand_off_state = hand_off_state_for(&spawned.socket);
-    let (group, records) = (spawned.group.clone(), spawned.records.clone());
-    let (mut process, stream, number) = opened(spawned)?;
+    let SpawnedProcess {
+        mut process,
+        socket,
+    } = spawned;
     let (local, name) = (Arc::new(local), &message.name);
-    let files_max = message.bounds.files_max.or_else(files_max);
-    let link = Arc::new(Link::new((number, stream), hand_off_state, files_max));
+    let link = Arc::new(link_with(process.pid(), socket, message)?);
     local.peers.tell_of_clients(client_listener(&link));
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
@@ -103,10 +94,6 @@ pub(super) fn attend(
     let supervisor = ProcessSupervisor {
         link: Arc::clone(&link),
         process,
-        end: end::descriptor_of(number),
-        number,
-        group,
-        records,
         local,
         name: name.to_owned(),
         steps,
@@ -125,34 +112,29 @@ pub(super) fn attend(
     Ok((link, attending))
 }
 
+/// Opens the host's end of the stream to a process.
+fn link_with(pid: u32, socket: HostEnd, message: &StartMessage) -> Result<Link, String> {
+    let hand_off_state = hand_off_state_for(&socket);
+    // If this fails, the process sees the end of its socket, and ends; tokio reaps it.
+    let stream = socket
+        .open()
+        .map_err(|error| format!("its process can't be attended: {error}"))?;
+    let files_max = message.bounds.files_max.or_else(files_max);
+    Ok(Link::new((pid, stream), hand_off_state, files_max))
+}
+
 /// Creates the hand-off state of a process and sends it there, ahead of all else. A lack of descriptors can prevent
 /// this. Then the process serves without it: no guest is handed off, and it is not known whether a command has begun.
-fn hand_off_state_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<HandOffState>> {
+fn hand_off_state_for(socket: &HostEnd) -> Option<Arc<HandOffState>> {
     let (hand_off_state, file) = HandOffState::create().ok()?;
     let frame = ipc::whole(FrameKind::SharedMemory, 0, &[]);
-    socket::send_first(socket, &frame, file.as_fd()).ok()?;
+    socket.send_first(&frame, descriptors::of(&file)).ok()?;
     Some(hand_off_state)
 }
 
 /// Returns how many descriptors a worker may have, if that is known.
 fn files_max() -> Option<u64> {
-    fd_limits::started_with().or(getrlimit(Resource::Nofile).current)
-}
-
-/// Returns what is needed to supervise a process: itself, the socket to it, and its group.
-fn opened(spawned: SpawnedProcess) -> Result<(tokio::process::Child, UnixStream, Pid), String> {
-    let SpawnedProcess {
-        process, socket, ..
-    } = spawned;
-    let pid = process
-        .id()
-        .and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    match (open(socket), pid) {
-        (Ok(stream), Some(group)) => Ok((process, stream, group)),
-        // The process sees the end of its socket, and ends; tokio reaps it.
-        (Err(error), _) => Err(format!("its process can't be attended: {error}")),
-        (Ok(_), None) => Err("its process can't be attended: it ended at once".to_owned()),
-    }
+    fd_limits::started_with().or(descriptors::limit())
 }
 
 /// Returns the listener that reports the states of clients to the worker, which answers its daemon's questions about
@@ -167,13 +149,8 @@ fn client_listener(link: &Arc<Link>) -> ClientListener {
     }))
 }
 
-fn open(socket: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
-    socket.set_nonblocking(true)?;
-    UnixStream::from_std(socket)
-}
-
 fn drain_output(
-    process: &mut tokio::process::Child,
+    process: &mut WorkerProcess,
     (local, name): (&Arc<LocalHostApi>, &str),
     has_ended: &watch::Receiver<Option<RunEnd>>,
 ) {
@@ -193,10 +170,11 @@ fn drain_output(
         generation,
         target,
     };
-    if let Some(stdout) = process.stdout.take() {
+    let (stdout, stderr) = process.take_output();
+    if let Some(stdout) = stdout {
         output::keep_draining(stdout, printer("stdout"), ended.clone());
     }
-    if let Some(stderr) = process.stderr.take() {
+    if let Some(stderr) = stderr {
         output::keep_draining(stderr, printer("stderr"), ended);
     }
 }
@@ -237,7 +215,7 @@ impl ProcessSupervisor {
                 // In this order, so that a subprocess that sends without end does not keep the other events waiting.
                 biased;
                 () = &mut killed => ProcessEvent::Kill,
-                () = exited(self.end.as_ref(), &mut self.process) => ProcessEvent::Exit,
+                () = self.process.exited() => ProcessEvent::Exit,
                 read = read(&link, room) => ProcessEvent::Read(read),
                 never = &mut writing => match never {},
             };
@@ -268,8 +246,7 @@ impl ProcessSupervisor {
     /// Waits a moment for the process, which is most likely ending by itself. Returns a fault if it does not end. If
     /// the process has left something unread, the kernel reports a reset in place of the end.
     async fn end_of_socket(&mut self, end: io::Result<usize>) -> Option<String> {
-        let exited = exited(self.end.as_ref(), &mut self.process);
-        let exited = tokio::time::timeout(EXIT_PAUSE, exited).await;
+        let exited = tokio::time::timeout(EXIT_PAUSE, self.process.exited()).await;
         exited.is_err().then(|| match end {
             Ok(_) => "closed its end of the socket".to_owned(),
             Err(error) => format!("its socket failed: {error}"),
@@ -278,7 +255,8 @@ impl ProcessSupervisor {
 
     /// Reads what the process had sent before it ended.
     fn take_last(&mut self) {
-        while let Ok(1..) = socket::read_now(&self.link.stream, self.inbox.room(READ_BYTES)) {
+        while let Ok(1..) = worker_stream::read_now(&self.link.stream, self.inbox.room(READ_BYTES))
+        {
             if self.take_frames().is_err() {
                 return;
             }
@@ -495,28 +473,22 @@ impl ProcessSupervisor {
 
     /// Ends what is left of the subprocess, and returns how it ended.
     async fn bury(&mut self, broken: Option<String>) -> String {
-        // Before the process is reaped: until then no other process gets the number.
-        let _ = rustix::process::kill_process_group(self.number, Signal::KILL);
-        let status = self.process.wait().await;
+        let status = self.process.kill().await;
         // Whatever the reason for the end, the host takes what the subprocess has handed back.
         self.take_last();
-        let gone = end::group_gone(self.number, self.group.clone());
-        match tokio::time::timeout(GROUP_GONE_MAX, gone).await {
-            Ok(()) => self
-                .group
-                .iter()
-                .for_each(|group| self.records.forget(group)),
+        match tokio::time::timeout(GROUP_GONE_MAX, self.process.all_gone()).await {
+            Ok(()) => self.process.forget(),
             Err(_) => self.tell_left(),
         }
         match (broken, status) {
             (Some(text), _) => text,
-            (None, Ok(status)) => end::in_words(status),
+            (None, Ok(status)) => worker_process::in_words(status),
             (None, Err(error)) => format!("ended, and can't be asked how: {error}"),
         }
     }
 
     fn tell_left(&self) {
-        let number = self.number.as_raw_nonzero();
+        let number = self.process.pid();
         let text = format!("processes of group {number} are left that can't be killed");
         let generation = Some(self.local.generation);
         let record = Record::about(&self.name, generation, "error", &text);
@@ -555,7 +527,7 @@ async fn read(link: &Link, room: &mut Vec<u8>) -> io::Result<usize> {
         link.flush();
         tokio::task::yield_now().await;
     }
-    socket::read(&link.stream, room).await
+    worker_stream::read(&link.stream, room).await
 }
 
 /// Writes the bytes that a full socket has left over, whenever there are some.

@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
+
+use crate::os::control_listener::ControlStream;
 
 /// A stream that guests connect by.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
@@ -55,13 +57,13 @@ impl Stream for TcpStream {
     }
 }
 
-impl Stream for UnixStream {
+impl Stream for ControlStream {
     fn peer(&self) -> String {
         "the control socket".to_owned()
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        UnixStream::try_write(self, bytes)
+        ControlStream::try_write(self, bytes)
     }
 
     const CAN_BE_HANDED_OFF: bool = false;

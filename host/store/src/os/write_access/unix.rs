@@ -43,7 +43,7 @@ pub(super) fn other_owner(
     }))
 }
 
-pub(super) fn is_sticky(metadata: &Metadata) -> bool {
+pub(super) fn is_sticky(metadata: &Metadata, _place: AclTarget<'_>) -> bool {
     metadata.is_dir() && metadata.mode() & STICKY != 0
 }
 

@@ -28,6 +28,9 @@ const WRITING: u32 = FILE_WRITE_DATA
     | GENERIC_WRITE
     | GENERIC_ALL;
 
+/// Those of them that are more than the right to add something to a directory.
+const REPLACING: u32 = WRITING & !(FILE_WRITE_DATA | FILE_APPEND_DATA);
+
 /// The accounts that may do everything: the system, the administrators and the installer of Windows. The owner's
 /// rights (`S-1-3-4`) are those of an owner that is checked by itself.
 const TRUSTED: [&str; 4] = [
@@ -63,9 +66,11 @@ pub(super) fn other_owner(
     }))
 }
 
-/// Returns false: no directory lets all users add files and keeps each from removing those of others.
-pub(super) fn is_sticky(_metadata: &Metadata) -> bool {
-    false
+/// The root of a drive is such a directory: all users may add directories to it.
+pub(super) fn is_sticky(metadata: &Metadata, place: AclTarget<'_>) -> bool {
+    let found = access(place).and_then(|access| Ok((access, security::own_user()?)));
+    metadata.is_dir()
+        && found.is_ok_and(|(access, ours)| of_access(&access, &ours, REPLACING).is_none())
 }
 
 pub(super) fn closing_command(path: &Path, id: Option<&str>) -> String {
