@@ -24,7 +24,6 @@ pub use windows::GroupRecords;
 pub(crate) use windows::JobObject;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use tokio::process::{ChildStderr, ChildStdout, Command};
@@ -94,14 +93,6 @@ impl WorkerProcess {
 /// host's terminal reaches them.
 pub fn prepare(command: &mut Command) {
     system::prepare(command);
-}
-
-/// Returns the path of this executable. On Linux it is valid even if the file was replaced after the host's start.
-///
-/// # Errors
-/// The system's error.
-pub fn executable() -> io::Result<PathBuf> {
-    system::executable()
 }
 
 /// Describes how a process ended, for a person.
