@@ -1,7 +1,7 @@
 //! The client of a daemon with types: what `#[daemon_client]` writes its methods with.
 //!
-//! The schemas of built-in types are constants of the client. Those of its author's types are made at each connect, with the
-//! feature `schema`. A type without one, or whose `JsonSchema` panics, fits everything.
+//! The schemas of built-in types are constants of the client. Those of its author's types are made at the first connect,
+//! with the feature `schema`, and kept. A type without one, or whose `JsonSchema` panics, fits everything.
 //!
 //! A client owns its connection, and its last clone closes it. So a command may connect each time that it runs, without
 //! leaving connections behind. The schemas are compared once for each connection, when it opens. The host makes the
@@ -11,14 +11,14 @@ mod compare;
 mod fit;
 mod words;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
 use crate::crossing::{Received, Sent};
 use crate::error::Callee;
 use crate::reply::write_json;
-use crate::{Ecosystem, Error, Guest, Result, misfit, wire};
+use crate::{Ecosystem, Error, Guest, Result, misfit, panic, wire};
 use compare::Descriptions;
 
 /// The errors of a daemon that answers no `help` or no `options`. It is called without a comparison.
@@ -38,9 +38,34 @@ pub type LateSchema = fn() -> Option<Value>;
 pub struct ClientCalls {
     /// JSON in the form of `help`. The schema of an author's own type is `true` in it.
     constant: &'static [u8],
-    /// The schemas that only run time knows: of each command those of the arguments, then that of the result. Empty without
-    /// the feature `schema`.
-    late: &'static [LateSchema],
+    /// The schemas that only run time knows. `None` without the feature `schema`.
+    late: Option<&'static LateSchemas>,
+}
+
+/// The schemas of a client that only run time knows: of each command those of the arguments, then that of the result.
+#[derive(Debug)]
+pub struct LateSchemas {
+    functions: &'static [LateSchema],
+    /// The schemas that the functions have made. They are made once: a connect runs on a thread of the host.
+    made: OnceLock<Vec<Option<Value>>>,
+}
+
+impl LateSchemas {
+    /// Keeps the functions until the first connect.
+    #[must_use]
+    pub const fn new(functions: &'static [LateSchema]) -> Self {
+        LateSchemas {
+            functions,
+            made: OnceLock::new(),
+        }
+    }
+
+    /// Returns the schemas. The panic hook has logged a panic of the author's code, whose type stays unknown.
+    fn made(&self) -> &[Option<Value>] {
+        let make = |function: &LateSchema| panic::caught(function).ok().flatten();
+        self.made
+            .get_or_init(|| self.functions.iter().map(make).collect())
+    }
 }
 
 impl ClientCalls {
@@ -49,14 +74,17 @@ impl ClientCalls {
     pub const fn new(constant: &'static [u8]) -> Self {
         ClientCalls {
             constant,
-            late: &[],
+            late: None,
         }
     }
 
-    /// Adds the functions for all schemas, in their order.
+    /// Adds the schemas that only run time knows.
     #[must_use]
-    pub const fn with_late(self, late: &'static [LateSchema]) -> Self {
-        ClientCalls { late, ..self }
+    pub const fn with_late(self, late: &'static LateSchemas) -> Self {
+        ClientCalls {
+            late: Some(late),
+            ..self
+        }
     }
 }
 

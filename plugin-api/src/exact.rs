@@ -15,14 +15,13 @@
 //! - What serde buffers, which is the value of an untagged, internally tagged or flattened type. Inside it, an inner `f64`
 //!   rounds an integer, `2.0` is no integer, and a struct may be an array.
 //! - The key of a map. A key of integers takes no `1.0`, and a key of floating-point numbers rounds.
-//! - An integer with a decimal point of 2^52 and more: it is refused, since an `f64` holds no fraction there. Below, digits
-//!   that an `f64` has no room for are lost: `2.00000000000000000001` is read as 2.
+//! - An integer with a decimal point of 2^52 and more: it is refused, since an `f64` holds no fraction there.
 
 mod fitting;
 mod visitor;
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
@@ -132,6 +131,8 @@ pub(crate) struct Numbers<'t> {
     /// The integers that a place can't hold, by the bits of the `f64` that a reader makes of them. One map for each of
     /// [`Holds`].
     refused: [OnceCell<BTreeMap<u64, &'t str>>; 3],
+    /// The fractions that a reader rounds, perhaps to a whole number, by the bits of their `f64`.
+    fractions: OnceCell<BTreeSet<u64>>,
 }
 
 impl<'t> Numbers<'t> {
@@ -140,7 +141,20 @@ impl<'t> Numbers<'t> {
         Numbers {
             text,
             refused: [const { OnceCell::new() }; 3],
+            fractions: OnceCell::new(),
         }
+    }
+
+    /// Returns whether a whole number may have been a fraction with more digits than an `f64` holds.
+    #[cold]
+    fn may_be_fraction(&self, whole: f64) -> bool {
+        let fractions = self.fractions.get_or_init(|| {
+            let fractions = numbers(self.text).filter(|number| !is_whole(number));
+            fractions
+                .map(|number| Holds::Double.read_as(number))
+                .collect()
+        });
+        fractions.contains(&whole.to_bits())
     }
 
     /// Checks a value that a place is about to take as a floating-point number.
@@ -169,8 +183,13 @@ impl<'t> Numbers<'t> {
 
 /// Returns the integers in a JSON text that have more than 64 bits.
 fn wide_integers(text: &str) -> impl Iterator<Item = &str> {
+    numbers(text).filter(|number| is_integer(number) && !Holds::Integers.holds_text(number))
+}
+
+/// Returns the numbers in a JSON text.
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
     let mut at = 0;
-    let numbers = std::iter::from_fn(move || {
+    std::iter::from_fn(move || {
         let bytes = text.as_bytes();
         loop {
             match bytes.get(at)? {
@@ -183,8 +202,26 @@ fn wide_integers(text: &str) -> impl Iterator<Item = &str> {
                 _ => at += 1,
             }
         }
-    });
-    numbers.filter(|number| is_integer(number) && !Holds::Integers.holds_text(number))
+    })
+}
+
+/// Returns whether the digits of a number, with a point and an exponent or without, have no fraction.
+fn is_whole(number: &str) -> bool {
+    let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let significant = whole.trim_end_matches('0');
+    if fraction.is_empty() && matches!(significant, "" | "-") {
+        return true;
+    }
+    // The places behind the point, or the zeros before it.
+    let places = match fraction.len() {
+        0 => -((whole.len() - significant.len()) as i64),
+        places => places as i64,
+    };
+    exponent
+        .parse::<i64>()
+        .is_ok_and(|exponent| exponent >= places)
 }
 
 fn is_integer(number: &str) -> bool {
@@ -241,7 +278,7 @@ macro_rules! whole {
     ($($method:ident)*) => {
         $(#[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-            self.inner.$method(WholeInteger(visitor))
+            self.inner.$method(WholeInteger(visitor, self.numbers))
         })*
     };
 }

@@ -74,6 +74,7 @@ mod fake;
 mod guest;
 mod host;
 mod instance;
+mod late_schemas;
 mod life;
 mod log_line;
 mod pass_time;

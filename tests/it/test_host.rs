@@ -36,11 +36,23 @@ fn script() -> Vec<(&'static str, Value)> {
         ("block", json!(["x"])),
         ("unheard-of", json!([])),
         ("options", json!([])),
+    ]
+}
+
+/// The questions about commands, and the commands with a type of the daemon's own.
+fn questions() -> Vec<(&'static str, Value)> {
+    vec![
         ("help", json!([])),
         ("help", json!(["echo"])),
         ("help", json!(["help"])),
         ("help", json!(["zzzzzzzz"])),
         ("help", json!([1])),
+        ("help", json!(["places"])),
+        ("help", json!(["echo", "places"])),
+        ("help", json!([{"command": "places"}])),
+        ("help", json!("places")),
+        ("places", json!([{"east": 1, "name": null}])),
+        ("places", json!([{"name": "x"}])),
     ]
 }
 
@@ -72,7 +84,7 @@ fn a_test_host_answers_as_a_real_host_does() {
     for flags in [&[][..], &["--isolate"]] {
         let ecosystem = Ecosystem::start();
         let mut guest = ecosystem.install("Vectors", "vectors", flags);
-        for (name, arguments) in script() {
+        for (name, arguments) in script().into_iter().chain(questions()) {
             let expected = real(&mut guest, name, &arguments);
             let found = tested(&in_test, name, &arguments);
             assert_eq!(found, expected, "{name} {arguments} {flags:?}");

@@ -18,6 +18,7 @@
 //! - `long_path`: on Windows, the form of long paths
 //! - [`mounts`]: file systems that forbid running code
 //! - [`new_name`]: renaming without replacing
+//! - [`own_program`]: the path at which this program is started again
 //! - [`port`]: ports of the loopback address, and the error of one that is taken
 //! - [`process_group`]: a process with all that it starts
 //! - [`service_manager`]: reports to the service manager
@@ -48,6 +49,7 @@ pub mod listening_sockets;
 mod long_path;
 pub mod mounts;
 pub mod new_name;
+pub mod own_program;
 pub mod port;
 pub mod process_group;
 pub mod service_manager;

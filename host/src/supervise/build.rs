@@ -96,7 +96,7 @@ impl Supervisor {
         let mut spec = spec.clone();
         spec.port = Some(port);
         let mut code = self.load(&spec, attempt).await?;
-        self.describe(&mut spec, &mut code).await;
+        self.describe(&mut spec, &mut code).await?;
         Ok(Successor {
             spec,
             attempt,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::build::LoadedCode;
 use super::{DaemonSpec, Supervisor};
-use dae_runtime::plugin::libraries::{LibraryUse, Schemas};
+use dae_runtime::plugin::libraries::{LibraryUse, Schemas, overdue_schemas};
 use dae_store::blocking;
 use dae_store::manifest::Manifest;
 use dae_store::plugin_store::Artefact;
@@ -16,13 +16,20 @@ use dae_store::plugin_store::Artefact;
 impl Supervisor {
     /// Adds the schemas of the loaded code to the manifest of `spec`, unless they are there. If the code can't make them,
     /// the daemon runs without, and its log has the reason.
-    pub(super) async fn describe(&self, spec: &mut DaemonSpec, code: &mut LoadedCode) {
+    ///
+    /// # Errors
+    /// The code does not end. A process of its own is refused for that as well, before it comes here.
+    pub(super) async fn describe(
+        &self,
+        spec: &mut DaemonSpec,
+        code: &mut LoadedCode,
+    ) -> Result<(), String> {
         if !spec.artefact.manifest.run_time_schemas {
-            return;
+            return Ok(());
         }
-        let manifest = match self.schemas(&spec.artefact, code).await {
+        let manifest = match self.schemas(&spec.artefact, code).await? {
             Ok(Some(schemas)) => self.described(&spec.artefact, &schemas).await,
-            Ok(None) => return,
+            Ok(None) => return Ok(()),
             Err(reason) => Err(reason),
         };
         match manifest {
@@ -42,6 +49,7 @@ impl Supervisor {
                 self.shared.tell(&spec.name, None, "warn", &text);
             }
         }
+        Ok(())
     }
 
     /// Adds the schemas that a preflight has asked for, if it has.
@@ -62,24 +70,32 @@ impl Supervisor {
         spec
     }
 
-    async fn schemas(&self, artefact: &Artefact, code: &LoadedCode) -> Schemas {
+    async fn schemas(&self, artefact: &Artefact, code: &LoadedCode) -> Result<Schemas, String> {
         if let Some(known) = self.shared.code.libraries.take_schemas(&artefact.hash) {
-            return known;
+            return Ok(known);
         }
         match code {
-            LoadedCode::Apart(loaded) => loaded.schemas(),
+            LoadedCode::Apart(loaded) => Ok(loaded.schemas()),
             LoadedCode::Here(library) => self.ask_library(library).await,
         }
     }
 
     /// Asks code that is loaded into this process, on a thread that may block.
-    async fn ask_library(&self, library: &Arc<LibraryUse>) -> Schemas {
+    ///
+    /// # Errors
+    /// It does not end.
+    async fn ask_library(&self, library: &Arc<LibraryUse>) -> Result<Schemas, String> {
         let library = library.library();
         let limit = self.shared.config.start_limit();
         match timeout(limit, blocking::run(move || library.schemas())).await {
-            Ok(Ok(schemas)) => schemas.map(|schemas| schemas.map(Arc::from)),
-            Ok(Err(why)) => Err(why.to_string()),
-            Err(_) => Err(format!("they were not made within {limit:?}")),
+            Ok(Ok(schemas)) => Ok(schemas.map(|schemas| schemas.map(Arc::from))),
+            Ok(Err(why)) => Ok(Err(why.to_string())),
+            Err(_) => {
+                let refusal = overdue_schemas(limit, "start_ms");
+                Err(format!(
+                    "{refusal}; a thread of the host is left behind with it"
+                ))
+            }
         }
     }
 

@@ -412,7 +412,9 @@ fn late_schemas(calls: &[RemoteCall]) -> TokenStream {
         ::dae_plugin_api::__with_schemas! {
             use ::dae_plugin_api::export::{DescribedLater as _, UndescribedLater as _};
             const __DAE_LATE: &[::dae_plugin_api::client::LateSchema] = &[#(#schemas),*];
-            let calls = calls.with_late(__DAE_LATE);
+            static __DAE_MADE: ::dae_plugin_api::client::LateSchemas =
+                ::dae_plugin_api::client::LateSchemas::new(__DAE_LATE);
+            let calls = calls.with_late(&__DAE_MADE);
         }
     }
 }

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::fit::{self, Gap};
-use super::{ClientCalls, LateSchema};
-use crate::{Error, Result, panic};
+use super::{ClientCalls, LateSchemas};
+use crate::{Error, Result};
 
 /// The most faults that one error names. It is one line.
 const FAULTS_MAX: usize = 3;
@@ -55,7 +55,7 @@ pub fn check(daemon: &str, calls: ClientCalls, described: &Descriptions) -> Resu
     let ClientCalls { constant, late } = calls;
     let mut calls: Vec<ClientCall> = serde_json::from_slice(constant)?;
     // Only `help` has schemas to compare them with.
-    if described.help.is_some() {
+    if let Some(late) = late.filter(|_| described.help.is_some()) {
         add_late(&mut calls, late);
     }
     let faults: Vec<String> = calls
@@ -77,15 +77,14 @@ pub fn check(daemon: &str, calls: ClientCalls, described: &Descriptions) -> Resu
 }
 
 /// Puts the schemas that only run time knows in the place of `true`.
-fn add_late(calls: &mut [ClientCall], late: &[LateSchema]) {
+fn add_late(calls: &mut [ClientCall], late: &LateSchemas) {
     let schemas = calls.iter_mut().flat_map(|call| {
         let arguments = call.arguments.iter_mut().map(|one| &mut one.schema);
         arguments.chain([&mut call.result])
     });
-    for (schema, make) in schemas.zip(late) {
-        // The panic hook has logged a panic of the author's code. Its type stays unknown.
-        if let Ok(Some(made)) = panic::caught(make) {
-            *schema = made;
+    for (schema, made) in schemas.zip(late.made()) {
+        if let Some(made) = made {
+            schema.clone_from(made);
         }
     }
 }

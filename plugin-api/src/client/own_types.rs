@@ -32,6 +32,8 @@ fn gap_of(sent: Option<Value>, read: Option<Value>) -> Option<String> {
     ))
 }
 
+mod shapes;
+
 #[derive(Serialize, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Place {

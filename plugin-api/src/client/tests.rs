@@ -1,12 +1,13 @@
 //! Tests of the comparison between a client and a daemon, and of the line that a call sends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
 use super::compare::{Descriptions, check};
-use super::fit::fits;
-use super::{CallLine, ClientCalls};
+use super::fit::steps::Steps;
+use super::fit::{fits, fits_in};
+use super::{CallLine, ClientCalls, LateSchema, LateSchemas};
 
 /// Pairs of schemas: all values of the first are values of the second.
 const FITTING: &[(&str, &str)] = &[
@@ -257,19 +258,36 @@ fn a_costly_schema_ends_soon() {
     let plain = [
         json!({"type": "string"}),
         json!({"enum": ["b", 1]}),
+        json!({"const": [1]}),
         json!({"type": "array", "items": {"type": "string"}}),
         json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
     ];
-    for (name, part) in costly_parts() {
-        let one = json!({"$ref": format!("#/$defs/{name}")});
-        let times = if name.len() > 1 { 400 } else { 5000 };
-        let costly = json!({"anyOf": vec![one; times], "$defs": {name: part}});
+    for (index, (name, part)) in costly_parts().into_iter().enumerate() {
+        let mentioned = |times: usize| {
+            let one = json!({"$ref": format!("#/$defs/{name}")});
+            json!({"anyOf": vec![one; times], "$defs": {&name: &part}})
+        };
+        let once = plain.iter().map(|plain| steps_of(plain, &mentioned(1)).0);
+        let part_steps = once.max().unwrap_or(0);
+        assert!(part_steps > 1500, "part {index} takes {part_steps} steps");
+        let costly = mentioned(if name.len() > 1 { 400 } else { 5000 });
         for plain in &plain {
             // Without limits on the sizes these take minutes.
-            let _ = fits(plain, &costly);
-            let _ = fits(&costly, plain);
+            let (_, refused) = steps_of(plain, &costly);
+            assert!(refused < 1000, "part {index} goes on for {refused} steps");
         }
     }
+}
+
+/// Returns the steps that a comparison of two schemas in both directions takes at most, and how often none were left.
+fn steps_of(one: &Value, other: &Value) -> (usize, usize) {
+    let of = |given, taken| {
+        let steps = Steps::default();
+        let _ = fits_in(&steps, given, taken);
+        steps.taken_and_refused()
+    };
+    let (first, second) = (of(one, other), of(other, one));
+    (first.0.max(second.0), first.1.max(second.1))
 }
 
 #[test]
@@ -368,8 +386,13 @@ const OWN_CALLS: ClientCalls = ClientCalls::new(
 ]"#,
 );
 
+/// Returns the schemas of a client, as a static of its code has them.
+fn kept(functions: &'static [LateSchema]) -> &'static LateSchemas {
+    Box::leak(Box::new(LateSchemas::new(functions)))
+}
+
 /// Returns the error of a client with types of its author, at a daemon that takes and returns strings.
-fn refused_late(late: &'static [super::LateSchema]) -> String {
+fn refused_late(late: &'static [LateSchema]) -> String {
     let add = command(&[TEXT, TEXT], "string");
     let list = command(&[], "string");
     let help = json!({"add": {"schema": add}, "list": {"schema": list}});
@@ -377,7 +400,7 @@ fn refused_late(late: &'static [super::LateSchema]) -> String {
         help: Some(help),
         options: None,
     };
-    refused_as(OWN_CALLS.with_late(late), described)
+    refused_as(OWN_CALLS.with_late(kept(late)), described)
 }
 
 fn text() -> Option<Value> {
@@ -421,12 +444,39 @@ fn a_schema_is_made_only_for_a_daemon_with_help() {
         help: None,
         options: Some(json!({"add": 2, "list": 0})),
     };
-    let calls = OWN_CALLS.with_late(&[|| {
+    let late = kept(&[|| {
         IS_MADE.store(true, Ordering::Relaxed);
         None
     }]);
+    let calls = OWN_CALLS.with_late(late);
     assert_eq!(refused_as(calls, described), "");
     assert!(!IS_MADE.load(Ordering::Relaxed), "nothing compares it");
+}
+
+#[test]
+fn a_schema_is_made_once_even_by_a_function_that_panics() {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let late = kept(&[
+        || {
+            MADE.fetch_add(1, Ordering::Relaxed);
+            text()
+        },
+        || {
+            MADE.fetch_add(1, Ordering::Relaxed);
+            panic!("wanted by the test")
+        },
+        count,
+    ]);
+    for _ in 0..2 {
+        let add = command(&[TEXT, TEXT], "string");
+        let described = Descriptions {
+            help: Some(json!({"add": {"schema": add}, "list": {"schema": {}}})),
+            options: None,
+        };
+        let error = refused_as(OWN_CALLS.with_late(late), described);
+        assert!(error.contains("the client reads an integer"), "{error}");
+    }
+    assert_eq!(MADE.load(Ordering::Relaxed), 2);
 }
 
 #[test]

@@ -5,13 +5,34 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 /// The most alternatives that are named. An error is one line.
-const NAMED_MAX: usize = 4;
+pub const NAMED_MAX: usize = 4;
 /// The depth to which the parts of a schema are named.
 const DEPTH_MAX: usize = 3;
 
-/// Returns the values that a schema describes: `an integer from 0 to 255`, `a string or null`.
-pub fn of(schema: &Value) -> String {
-    at_depth(schema, 0)
+/// Returns the values that a schema describes, by its alternatives: `an integer from 0 to 255`, `a string or null`. Each
+/// alternative is the schemas that hold at once in it.
+pub fn of<'v>(alternatives: impl Iterator<Item = &'v [&'v Value]>) -> String {
+    let mut alternatives = alternatives.peekable();
+    match alternatives.peek() {
+        Some(_) => any_of(alternatives, at_once),
+        None => "no value".to_owned(),
+    }
+}
+
+/// Describes the schemas that hold at once by the first that says something. An object has the members of all of them.
+fn at_once(parts: &[&Value]) -> String {
+    let says = |part: &&&Value| {
+        ["enum", "const", "type"]
+            .iter()
+            .any(|key| part.get(key).is_some())
+    };
+    let Some(first) = parts.iter().find(says) else {
+        return "any value".to_owned();
+    };
+    match first["type"] == "object" {
+        true => object(parts),
+        false => without_union(first, 0),
+    }
 }
 
 fn at_depth(schema: &Value, depth: usize) -> String {
@@ -23,6 +44,10 @@ fn at_depth(schema: &Value, depth: usize) -> String {
             return any_of(all.iter(), |one| at_depth(one, depth + 1));
         }
     }
+    without_union(schema, depth)
+}
+
+fn without_union(schema: &Value, depth: usize) -> String {
     if let Some(values) = schema["enum"].as_array() {
         return any_of(values.iter(), Value::to_string);
     }
@@ -66,7 +91,7 @@ fn of_type(name: &str, schema: &Value, depth: usize) -> String {
             }
         }
         "array" => array(schema, depth),
-        "object" => object(schema),
+        "object" => object(&[schema]),
         other => other.to_owned(),
     }
 }
@@ -99,15 +124,21 @@ fn array(schema: &Value, depth: usize) -> String {
     }
 }
 
-fn object(schema: &Value) -> String {
+fn object(parts: &[&Value]) -> String {
+    let members = parts
+        .iter()
+        .filter_map(|part| part["properties"].as_object());
+    let mut names: Vec<&String> = Vec::new();
+    for name in members.flat_map(|all| all.keys().take(NAMED_MAX + 1)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     let mut text = "an object".to_owned();
-    let Some(properties) = schema["properties"].as_object() else {
-        return text;
-    };
-    for (index, name) in properties.keys().take(NAMED_MAX).enumerate() {
+    for (index, name) in names.iter().take(NAMED_MAX).enumerate() {
         let _ = write!(text, "{}`{name}`", if index == 0 { " with " } else { ", " });
     }
-    if properties.len() > NAMED_MAX {
+    if names.len() > NAMED_MAX {
         text.push('…');
     }
     text

@@ -4,15 +4,17 @@ use std::fmt;
 
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
 
+use super::Numbers;
+
 /// A visitor for an integer that takes a whole number with a decimal point, too: for JSON Schema `2.0` is an integer.
-pub(super) struct WholeInteger<V>(pub V);
+pub(super) struct WholeInteger<'n, V>(pub V, pub &'n Numbers<'n>);
 
 /// The limit (2^52) from which an `f64` holds no fraction: IEEE 754 gives a binary64 a significand of 53 bits, and from here
 /// on all of them stand before the point. So a whole `f64` may be rounded here, be it from a fraction or from another
 /// integer.
 const FRACTIONS_END: f64 = 4_503_599_627_370_496.0;
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for WholeInteger<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for WholeInteger<'_, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +33,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for WholeInteger<V> {
 
     #[cold]
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
-        if value.trunc() != value || value.abs() >= FRACTIONS_END {
+        let is_whole = value.trunc() == value && value.abs() < FRACTIONS_END;
+        if !is_whole || self.1.may_be_fraction(value) {
             return Err(E::invalid_type(Unexpected::Float(value), &self.0));
         }
         #[allow(

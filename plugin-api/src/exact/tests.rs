@@ -54,6 +54,34 @@ fn integers_arrive_exact_or_not_at_all() {
 }
 
 #[test]
+fn a_fraction_with_more_digits_than_a_float_holds_is_no_integer() {
+    for fraction in [
+        "2.00000000000000000001",
+        "1.99999999999999999999",
+        "-2.00000000000000000001",
+        "200000000000000000001e-20",
+        "1e-400",
+        "2.5",
+    ] {
+        assert_eq!(from_str::<i64>(fraction).ok(), None, "{fraction}");
+        let list = format!("[1.0,{fraction}]");
+        assert_eq!(from_str::<Vec<i64>>(&list).ok(), None, "{list}");
+    }
+    for (whole, value) in [
+        ("2.00000000000000000000", 2),
+        ("200.0e-2", 2),
+        ("0.02E+2", 2),
+        ("-20e-1", -2),
+        ("0e-99", 0),
+        ("-0.0", 0),
+    ] {
+        assert_eq!(from_str::<i64>(whole).ok(), Some(value), "{whole}");
+    }
+    let other: Result<(f64, u8), _> = from_str("[2.00000000000000000001,3.0]");
+    assert_eq!(other.ok(), Some((2.0, 3)), "another number is whole");
+}
+
+#[test]
 fn singles_and_any_values_hold_what_they_can() {
     let single = |text| from_str::<f32>(text).ok();
     assert_eq!(single("16777216"), Some(16_777_216.0));

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tracing::Level;
 
 use super::core::{self, Core, ThreadCount};
 use super::executor::run_here;
 use super::instance::{Outcome, Sent, text_of};
+use super::late_schemas::LateCommand;
 use super::log_line::LogLine;
 use super::route::Line;
 use super::signal::{Signal, lock};
@@ -118,12 +120,23 @@ const HOST_COMMANDS: [(&str, &str); 4] = [
     ("stats", "Calls, errors and latencies of this daemon."),
 ];
 
+/// The argument of `help`, in each form that an argument may have.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AskedHelp {
+    Listed([String; 1]),
+    Alone(String),
+    Named { command: String },
+}
+
 /// Describes the command that the arguments name, or all of them if they name none.
 fn help(slot: &Slot, arguments: &str) -> Result<Value, Refusal> {
     let mut all = help_of_all(slot);
-    let Ok([name]) = serde_json::from_str::<[String; 1]>(arguments) else {
+    let Ok(asked) = serde_json::from_str(arguments) else {
         return Ok(all.into());
     };
+    let (AskedHelp::Listed([name]) | AskedHelp::Alone(name) | AskedHelp::Named { command: name }) =
+        asked;
     let of_one = all.remove_entry(&name).ok_or_else(|| unknown(&name))?;
     Ok(Map::from_iter([of_one]).into())
 }
@@ -142,9 +155,10 @@ fn help_of_all(slot: &Slot) -> Map<String, Value> {
         let help = json!({"signature": signature, "doc": doc, "schema": schema});
         ((*name).to_owned(), help)
     });
-    let own = slot.manifest.commands.iter().map(|one| {
-        let mut help =
-            json!({"signature": one.signature(), "doc": one.doc, "schema": schema_of(one)});
+    let own = slot.manifest.commands.iter().enumerate();
+    let own = own.map(|(index, one)| {
+        let schema = schema_of(one, slot.late(index));
+        let mut help = json!({"signature": one.signature(), "doc": one.doc, "schema": schema});
         if let Some(ms) = one.timeout_ms {
             help["timeout_ms"] = ms.into();
         }
@@ -158,9 +172,11 @@ fn help_of_all(slot: &Slot) -> Map<String, Value> {
 
 /// Returns the schema of a command as `help` of a real host has it: a mark that is false, and a text that is empty, are
 /// left out.
-fn schema_of(command: &CommandInfo) -> Value {
-    let arguments = command.arguments.iter().map(|one| {
-        let mut argument = json!({"name": one.name, "schema": one.schema});
+fn schema_of(command: &CommandInfo, late: Option<&LateCommand>) -> Value {
+    let arguments = command.arguments.iter().enumerate().map(|(index, one)| {
+        let late = late.and_then(|late| late.arguments.get(index)?.as_ref());
+        let schema = known(&one.schema, late);
+        let mut argument = json!({"name": one.name, "schema": schema});
         mark(
             &mut argument,
             &[("optional", one.optional), ("rest", one.rest)],
@@ -171,7 +187,8 @@ fn schema_of(command: &CommandInfo) -> Value {
         argument
     });
     let arguments: Vec<Value> = arguments.collect();
-    let mut schema = json!({"arguments": arguments, "result": command.result});
+    let result = known(&command.result, late.and_then(|late| late.result.as_ref()));
+    let mut schema = json!({"arguments": arguments, "result": result});
     mark(
         &mut schema,
         &[
@@ -181,6 +198,12 @@ fn schema_of(command: &CommandInfo) -> Value {
         ],
     );
     schema
+}
+
+/// Returns the schema of the manifest, or that of run time if the manifest has none.
+fn known<'s>(constant: &'s Value, late: Option<&'s Value>) -> &'s Value {
+    late.filter(|_| *constant == Value::Bool(true))
+        .unwrap_or(constant)
 }
 
 fn mark(object: &mut Value, marks: &[(&str, bool)]) {

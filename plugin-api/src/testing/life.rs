@@ -271,7 +271,7 @@ impl Core {
     /// Saves the state of an instance at its own request, for the next start.
     pub async fn keep(self: Arc<Self>, daemon: u64) -> Outcome {
         let slot = lock(&self.world).names.get(&daemon).cloned();
-        let open = slot.and_then(|slot| Some((slot.open()?, slot)));
+        let open = slot.and_then(|slot| Some((slot.saving()?, slot)));
         let failed = |text: String| (status::FAILED, text.into_bytes());
         let Some((running, slot)) = open.filter(|(running, _)| running.id() == daemon) else {
             return failed("this instance has not taken over, or is being replaced".to_owned());
@@ -335,6 +335,8 @@ impl Core {
         if slot.manifest.exclusive || slot.manifest.state_version.is_some() {
             self.drain(old)?;
         }
+        // Commands that end meanwhile may still have their changes kept, as in a real host.
+        slot.close_saves();
         self.save(slot, old)
     }
 
@@ -411,6 +413,7 @@ impl Core {
             self.leave(guest, "it was stopped");
         }
         self.drain(&running)?;
+        slot.close_saves();
         let mut faults = Vec::new();
         match self.save(slot, &running) {
             Ok(None) => {}
@@ -441,6 +444,7 @@ impl Core {
         self.settle()?;
         let why = format!("{} has crashed", slot.name);
         slot.log(LogLine::of_host(Level::ERROR, "it has crashed".to_owned()));
+        slot.close_saves();
         slot.set_phase(Phase::Down(why.clone()));
         running.revoked.change(|one| *one = Some(Revoked::Crashed));
         self.settle()?;

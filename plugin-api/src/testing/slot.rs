@@ -1,13 +1,14 @@
 //! A daemon of a test host: its code, its gate, and the instance behind it.
 
 use std::fmt::Display;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::instance::Code;
+use super::late_schemas::{LateCommand, LateCommands};
 use super::log_line::LogLine;
 use super::signal::{Signal, lock};
 use crate::Result;
@@ -27,6 +28,9 @@ pub struct Slot {
     pub gate: Signal<Gate>,
     /// The state that was saved last, as it crosses the boundary.
     pub kept: Mutex<Option<String>>,
+    /// The instance whose code may ask for saves: the one that answers, until its last state is saved.
+    saving: Mutex<Weak<Running>>,
+    late: LateCommands,
     pub log: Mutex<Vec<LogLine>>,
     pub counts: Mutex<Counts>,
 }
@@ -137,6 +141,8 @@ impl Slot {
                 generation: 0,
             }),
             kept: Mutex::new(state),
+            saving: Mutex::default(),
+            late: LateCommands::of::<D>(),
             log: Mutex::default(),
             counts: Mutex::default(),
         })
@@ -169,7 +175,25 @@ impl Slot {
         })
     }
 
+    /// Returns the schemas that only the code of the daemon knows, of that command.
+    pub fn late(&self, index: usize) -> Option<&LateCommand> {
+        self.late.made().get(index)
+    }
+
+    /// Returns the instance, if its code may ask for saves.
+    pub fn saving(&self) -> Option<Arc<Running>> {
+        lock(&self.saving).upgrade()
+    }
+
+    /// Lets no code ask for saves until an instance opens the gate.
+    pub fn close_saves(&self) {
+        *lock(&self.saving) = Weak::new();
+    }
+
     pub fn set_phase(&self, phase: Phase) {
+        if let Phase::Open(running) = &phase {
+            *lock(&self.saving) = Arc::downgrade(running);
+        }
         let before = self
             .gate
             .change(|gate| std::mem::replace(&mut gate.phase, phase));
@@ -180,6 +204,7 @@ impl Slot {
     /// Shuts the gate: the daemon has failed.
     pub fn fail(&self, cause: impl Display) {
         let why = format!("{} has failed: {cause}", self.name);
+        self.close_saves();
         self.set_phase(Phase::Down(why));
     }
 

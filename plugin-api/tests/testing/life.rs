@@ -212,6 +212,24 @@ fn a_state_that_is_saved_on_request_outlives_a_crash() {
 }
 
 #[test]
+fn a_command_that_ends_while_a_reload_waits_may_keep_the_state() {
+    let (_host, subject) = started();
+    let kept = subject.begin("keep_in", (1000,)).unwrap();
+    subject.reload().unwrap();
+    assert_eq!(kept.reply().unwrap(), 1);
+    let guest = subject.guest().unwrap();
+    let kept = guest.begin("keep_in", (1000,)).unwrap();
+    subject
+        .reload_with(config(|config| config.start = Fate::Fails))
+        .unwrap_err();
+    assert_eq!(kept.reply().unwrap(), 2);
+    assert_eq!(guest.call("increment_and_keep", ()).unwrap(), 3);
+    subject.crash().unwrap();
+    subject.start().unwrap();
+    assert_eq!(subject.call("increment", ()).unwrap(), 4);
+}
+
+#[test]
 fn a_run_that_fails_or_panics_ends_the_instance() {
     let host = testing::host();
     for (name, fate, why) in [

@@ -153,6 +153,15 @@ impl Subject {
         self.eco.save().await
     }
 
+    /// Increments and keeps the state, after a time on the host's clock.
+    #[command]
+    async fn keep_in(&self, ms: u64) -> Result<u64> {
+        self.eco.sleep(Duration::from_millis(ms)).await;
+        let count = self.increment();
+        self.eco.save().await?;
+        Ok(count)
+    }
+
     /// Increments after a time on the host's clock.
     #[command]
     async fn increment_in(&self, ms: u64) -> u64 {

@@ -52,13 +52,36 @@ fn code_that_dies_or_hangs_over_its_schemas_is_refused() {
         let kitchen = Kitchen::configured(&config);
         let (_, mut guest) = kitchen.install(flags);
         count_to(&mut guest, 3);
-        for (fate, reason) in [("crash", "was killed by signal 11"), ("hang", "within 1s")] {
+        for (fate, reason) in [
+            ("crash", "was killed by signal 11"),
+            ("hang", "its schemas were not made within 1s, the limit"),
+        ] {
             let refused = kitchen.replace(&json!({"version": 2, "schema": fate}), &[]);
             let refused = refused.code(1);
             assert!(refused.says(&[reason]), "{fate}: {refused:?}");
             assert_eq!(version(&mut guest), 1);
         }
         assert_eq!(guest.ask("count", &json!([])), 3);
+        assert_eq!(schema_of_a_figure(&kitchen)["type"], "object");
+    }
+}
+
+#[test]
+fn code_that_hangs_over_its_schemas_is_refused_without_a_preflight_too() {
+    let config = json!({"start_ms": HANG_MS, "defaults": {"preflight": false}});
+    for flags in MODES {
+        let kitchen = Kitchen::configured(&config);
+        let (_, mut guest) = kitchen.install(flags);
+        count_to(&mut guest, 3);
+        let refused = kitchen.replace(&json!({"version": 2, "schema": "hang"}), &[]);
+        let reason = "its schemas were not made within 1s, the limit `start_ms`: the `JsonSchema` of one of its types does \
+                      not return; mend it, or raise the limit";
+        let refused = refused.code(1);
+        assert!(refused.says(&[reason]), "{flags:?}: {refused:?}");
+        assert_eq!(version(&mut guest), 1);
+        assert_eq!(guest.ask("count", &json!([])), 3);
+        let _ = kitchen.replace(&json!({"version": 3}), &[]).ok();
+        until_version(&mut guest, 3);
         assert_eq!(schema_of_a_figure(&kitchen)["type"], "object");
     }
 }

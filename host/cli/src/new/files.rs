@@ -39,8 +39,6 @@ struct Parts {
     features: &'static [&'static str],
     /// The lines of `Cargo.toml` after `dae-plugin-api`.
     dependencies: &'static str,
-    /// True if the tests run the daemon in the host for tests.
-    is_tested_in_host: bool,
     /// The lines of the README that try the daemon.
     try_it: &'static str,
 }
@@ -65,7 +63,6 @@ impl Template {
             source: include_str!("templates/plain.rs"),
             features: &[],
             dependencies: "",
-            is_tested_in_host: true,
             try_it: "Then `dae-host call Greeter greet Ada` calls it, and `dae-host status Greeter` shows it.\n",
         };
         match self {
@@ -84,9 +81,7 @@ impl Template {
                 source: include_str!("templates/http.rs"),
                 features: &["tokio"],
                 dependencies: "axum = { version = \"0.8\", default-features = false, features = [\"http1\", \"tokio\"] }\n\
-                               tokio = { version = \"1\", features = [\"net\", \"sync\"] }\n\n[dev-dependencies]\n\
-                               tokio = { version = \"1\", features = [\"macros\", \"rt\"] }\n",
-                is_tested_in_host: false,
+                               tokio = { version = \"1\", features = [\"net\", \"sync\"] }\n",
                 try_it: "Then `dae-host call Greeter url` prints the address of the page. It takes a free port and keeps it. To choose one,\n\
                          install the plugin with `--config '{\"http_port\": 8080}'`.\n",
             },
@@ -104,15 +99,12 @@ pub(super) fn of(
     api: &Api,
 ) -> Result<Vec<(&'static str, String)>> {
     let parts = template.parts();
-    let testing = match parts.is_tested_in_host {
-        true => format!("\n[dev-dependencies]\n{}", api.dependency(&["testing"])?),
-        false => String::new(),
-    };
+    let testing = api.dependency(&["testing"])?;
     let api = api.dependency(parts.features)?;
     let manifest = format!(
         "[package]\nname = \"{}\"\nversion = \"0.1.0\"\nedition = \"2024\"\nrust-version = \"1.85\"\n\n\
          [lib]\ncrate-type = [\"cdylib\"]\n\n\
-         [dependencies]\n{api}{}{testing}",
+         [dependencies]\n{api}{}\n[dev-dependencies]\n{testing}",
         name.package, parts.dependencies
     );
     let library = format!("{DLL_PREFIX}{}{DLL_SUFFIX}", name.library());

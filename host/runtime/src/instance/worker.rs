@@ -37,6 +37,7 @@ use crate::connection::reply_budget::ReplyBudget;
 use crate::hand_off::{AbortOnPanic, HandOffState, Terms, WorkerHandOffs};
 use crate::os::worker_stream::WorkerEnd;
 use crate::os::{signals, warden};
+use crate::plugin::library::PluginLibrary;
 use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMessage};
 use crate::threads::fd_limits;
@@ -164,13 +165,7 @@ impl Worker {
             Ok(library) => library,
             Err(text) => return self.refuse(&text.into()).await,
         };
-        // Made here for a preflight, too, where a crash or a hang of the author's code harms nobody.
-        match message.manifest.run_time_schemas.then(|| library.schemas()) {
-            Some(Ok(Some(schemas))) => self.wire.send(FrameKind::Loaded, 0, &[schemas.as_bytes()]),
-            Some(Err(text)) => self.wire.send(FrameKind::Loaded, 1, &[text.as_bytes()]),
-            Some(Ok(None)) | None => self.wire.send(FrameKind::Loaded, 0, &[]),
-        }
-        self.wire.drain().await?;
+        self.report_loaded(&library, &message).await?;
         // Only from here on may guests wait for the start.
         let state = match self.payload_of(FrameKind::Start).await? {
             none if none.is_empty() => None,
@@ -190,6 +185,26 @@ impl Worker {
             }
             Err(fault) => self.refuse(&fault).await,
         }
+    }
+
+    /// Reports that the plugin is loaded, with the schemas that its code makes.
+    async fn report_loaded(
+        &self,
+        library: &PluginLibrary,
+        message: &StartMessage,
+    ) -> io::Result<()> {
+        if message.manifest.run_time_schemas {
+            // Sent before the author's code runs, so that the host can tell a hang in it from one of the loader.
+            self.wire.send(FrameKind::Describing, 0, &[]);
+            self.wire.drain().await?;
+        }
+        // Made here for a preflight, too, where a crash or a hang of the author's code harms nobody.
+        match message.manifest.run_time_schemas.then(|| library.schemas()) {
+            Some(Ok(Some(schemas))) => self.wire.send(FrameKind::Loaded, 0, &[schemas.as_bytes()]),
+            Some(Err(text)) => self.wire.send(FrameKind::Loaded, 1, &[text.as_bytes()]),
+            Some(Ok(None)) | None => self.wire.send(FrameKind::Loaded, 0, &[]),
+        }
+        self.wire.drain().await
     }
 
     async fn refuse(&self, fault: &StartFault) -> io::Result<()> {

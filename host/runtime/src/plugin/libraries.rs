@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 
@@ -35,6 +35,15 @@ struct LibrarySlot {
     in_use: Mutex<Weak<LibraryUse>>,
     tried: Arc<tokio::sync::Mutex<PreflightRecord>>,
     schemas: Mutex<Option<Schemas>>,
+}
+
+/// Returns the refusal of code that has not made its schemas within a limit, which that setting has.
+#[must_use]
+pub fn overdue_schemas(limit: Duration, setting: &str) -> String {
+    format!(
+        "its schemas were not made within {limit:?}, the limit `{setting}`: the `JsonSchema` of one of its types does not \
+         return; mend it, or raise the limit if it only takes long"
+    )
 }
 
 /// The schemas that a plugin's code has made, or the reason why it could not; `None` if it was built without them.

@@ -161,6 +161,8 @@ pub enum FrameKind {
     /// To the worker: that batch or call goes on despite the reply budget, because its guest's other replies wait for
     /// its own.
     GoOn = 37,
+    /// A notice that the plugin is loaded, and its code makes its schemas. `Loaded` follows.
+    Describing = 38,
 }
 
 /// The largest frame (bytes): the largest reply that a plugin may give, and what may come before and after it, such as

@@ -36,7 +36,7 @@ use crate::hand_off::{HandOffState, HostHandOffs, Position};
 use crate::os::worker_stream::WorkerStream;
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
-use crate::plugin::libraries::Schemas;
+use crate::plugin::libraries::{Schemas, overdue_schemas};
 use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
 use dae_store::durations;
@@ -163,7 +163,15 @@ impl Subprocess {
             start_limit: plan.start_limit,
         };
         let too_long = || format!("it was not loaded within {limit:?}");
-        let taken = loaded.step(limit, too_long).await;
+        let mut taken = loaded.step(limit, too_long).await;
+        if loaded.manifest.run_time_schemas && taken.is_ok() {
+            let setting = match message.preflight {
+                Some(_) => "preflight_ms",
+                None => "start_ms",
+            };
+            let too_long = || overdue_schemas(limit, setting);
+            taken = loaded.step(limit, too_long).await;
+        }
         loaded.schemas = taken.map_err(|fault| fault.text)?;
         Ok(loaded)
     }

@@ -10,20 +10,38 @@ const STEPS_MAX: usize = 20_000;
 const STEP_BYTES: usize = 32;
 
 /// The steps that are left.
-pub(super) struct Steps(Cell<usize>);
+pub(in crate::client) struct Steps {
+    left: Cell<usize>,
+    /// The number of times that steps were wanted and none were left.
+    #[cfg(test)]
+    refused: Cell<usize>,
+}
 
 impl Default for Steps {
     fn default() -> Self {
-        Steps(Cell::new(STEPS_MAX))
+        Steps {
+            left: Cell::new(STEPS_MAX),
+            #[cfg(test)]
+            refused: Cell::default(),
+        }
     }
 }
 
 impl Steps {
     /// Takes that many steps. Returns whether they were left; if not, none is left after this.
     pub(super) fn take(&self, count: usize) -> bool {
-        let left = self.0.get().checked_sub(count);
-        self.0.set(left.unwrap_or(0));
+        let left = self.left.get().checked_sub(count);
+        self.left.set(left.unwrap_or(0));
+        #[cfg(test)]
+        self.refused
+            .set(self.refused.get() + usize::from(left.is_none()));
         left.is_some()
+    }
+
+    /// Returns the number of steps that were taken, and how often steps were wanted in vain.
+    #[cfg(test)]
+    pub(in crate::client) fn taken_and_refused(&self) -> (usize, usize) {
+        (STEPS_MAX - self.left.get(), self.refused.get())
     }
 
     /// Takes the steps of a text: one, and more for a long one.
@@ -54,8 +72,8 @@ mod tests {
     fn taken_by(value: &Value) -> usize {
         let steps = Steps::default();
         let was_left = steps.take_value(value);
-        assert_eq!(was_left, steps.0.get() > 0, "{value}");
-        STEPS_MAX - steps.0.get()
+        assert_eq!(was_left, steps.left.get() > 0, "{value}");
+        steps.taken_and_refused().0
     }
 
     #[test]
@@ -77,5 +95,6 @@ mod tests {
         let steps = Steps::default();
         assert!(!steps.take(STEPS_MAX + 1));
         assert!(!steps.take(1));
+        assert_eq!(steps.taken_and_refused(), (STEPS_MAX, 2));
     }
 }

@@ -45,21 +45,21 @@ struct ArgumentsInSomeBuilds;
 
 #[daemon(state_version = 2)]
 impl ArgumentsInSomeBuilds {
-    fn start(#[cfg(debug_assertions)] eco: Ecosystem, state: Option<u64>) -> Self {
+    fn start(#[cfg(debug_assertions)] _eco: Ecosystem, state: Option<u64>) -> Self {
         let _ = state;
         ArgumentsInSomeBuilds
     }
 
-    fn save(&self, #[cfg(debug_assertions)] more: u64) -> u64 {
+    fn save(&self, #[cfg(debug_assertions)] _more: u64) -> u64 {
         0
     }
 
-    fn migrate(version: u32, #[cfg(debug_assertions)] state: json::Value) -> Result<u64> {
+    fn migrate(version: u32, #[cfg(debug_assertions)] _state: json::Value) -> Result<u64> {
         Ok(version.into())
     }
 
     #[on(connect)]
-    fn came(&self, #[cfg(debug_assertions)] guest: Guest) {}
+    fn came(&self, #[cfg(debug_assertions)] _guest: Guest) {}
 }
 
 struct Generic;

@@ -113,23 +113,46 @@ async fn page(State(visits): State<watch::Sender<u64>>) -> Html<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::thread;
+
+    use dae_plugin_api::testing::{self, TestDaemon};
+
     use super::*;
 
-    async fn started(state: Option<Saved>) -> Greeter {
-        let started = Greeter::start(Config::default(), state).await;
-        started.unwrap()
+    /// Reads the page.
+    fn read(url: &str) -> Result<String> {
+        let address = url.trim_start_matches("http://").trim_end_matches('/');
+        let mut stream = TcpStream::connect(address)?;
+        let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        Ok(page)
     }
 
-    #[tokio::test]
-    async fn the_next_instance_has_the_port_and_the_visits() {
-        let daemon = started(None).await;
-        let Html(text) = page(State(daemon.visits.clone())).await;
-        assert!(text.contains("visit number 1."), "{text}");
-        let (url, saved) = (daemon.url(), daemon.save());
-        // It is exclusive: the port is free before the next instance starts.
-        drop(daemon);
+    /// Visits the page on a thread, since the daemon runs while this test waits for a reply of it.
+    fn visited(daemon: &TestDaemon, url: &str) -> Result<String> {
+        let visit = daemon.begin("next_visit", ())?;
+        let url = url.to_owned();
+        let visitor = thread::spawn(move || read(&url));
+        visit.reply()?;
+        visitor.join().unwrap()
+    }
 
-        let next = started(Some(saved)).await;
-        assert_eq!((next.url(), next.visits()), (url, 1));
+    #[test]
+    fn the_next_instance_has_the_port_and_the_visits() -> Result<()> {
+        let host = testing::host();
+        let daemon = host.start::<Greeter>(())?;
+        let url: String = daemon.call_as("url", ())?;
+        let page = visited(&daemon, &url)?;
+        assert!(page.contains("visit number 1."), "{page}");
+
+        daemon.reload()?;
+        assert_eq!(daemon.call("url", ())?, url);
+        let page = visited(&daemon, &url)?;
+        assert!(page.contains("visit number 2."), "{page}");
+        Ok(())
     }
 }

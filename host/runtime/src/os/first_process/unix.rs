@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use crate::os::signals;
+use crate::os::{own_program, signals};
 
 /// The process ID of the first process of a system or a container.
 const FIRST: u32 = 1;
@@ -31,7 +31,8 @@ pub fn run() -> Result<ExitCode> {
     let mut forwarded = signals::forwarded().context("cannot listen for signals")?;
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| "dae-host".into());
-    let host = Command::new("/proc/self/exe")
+    let program = own_program::path().context("cannot find the host's own program")?;
+    let host = Command::new(program)
         .arg0(name)
         .args(arguments)
         // A Ctrl-C must reach this process alone, so that the host gets it once.

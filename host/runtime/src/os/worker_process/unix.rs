@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -140,13 +139,6 @@ pub(super) fn is_same_variable(one: &str, other: &str) -> bool {
 /// reach them.
 pub(super) fn prepare(command: &mut Command) {
     command.arg0("dae-host-worker").process_group(0);
-}
-
-pub(super) fn executable() -> io::Result<PathBuf> {
-    #[cfg(target_os = "linux")]
-    return Ok(PathBuf::from("/proc/self/exe"));
-    #[cfg(not(target_os = "linux"))]
-    std::env::current_exe()
 }
 
 pub(super) fn in_words(status: ExitStatus) -> String {

@@ -208,10 +208,6 @@ pub(super) fn prepare(command: &mut Command) {
     command.as_std_mut().creation_flags(CREATE_NO_WINDOW);
 }
 
-pub(super) fn executable() -> io::Result<PathBuf> {
-    std::env::current_exe()
-}
-
 /// The system ends a process with the number of an exception as its exit code, and one whose job has used up its time with
 /// that of an error.
 pub(super) fn in_words(status: ExitStatus) -> String {

@@ -12,6 +12,7 @@ use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::os::own_program;
 use crate::os::signals;
 use crate::os::worker_process::{self, GroupRecords, WorkerProcess};
 use crate::os::worker_stream::{self, HostEnd};
@@ -89,7 +90,7 @@ impl Spawner {
 }
 
 fn command(settings: &Settings) -> io::Result<Command> {
-    let mut command = Command::new(worker_process::executable()?);
+    let mut command = Command::new(own_program::path()?);
     command
         .arg(ipc::ARGUMENT)
         .arg(std::process::id().to_string());

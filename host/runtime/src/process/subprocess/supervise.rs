@@ -37,14 +37,14 @@ use dae_store::tasks;
 const READ_BYTES: usize = 64 << 10;
 /// The time within which a process must end after its socket has ended.
 const EXIT_PAUSE: Duration = Duration::from_millis(200);
-/// The number of reports about a start: that the file is loaded, and that the daemon answers.
-const STEPS: usize = 2;
+/// The number of reports about a start: that the file is loaded, that its schemas are made, and that the daemon answers.
+const STEPS: usize = 3;
 /// The limit for a killed group to go. After that it is logged and left: a process in uninterruptible sleep can last.
 const GROUP_GONE_MAX: Duration = Duration::from_secs(5);
 
 /// The reports of a process supervisor.
 pub(super) struct SupervisionReport {
-    /// The result of loading the file, and then that of starting the daemon.
+    /// The results of loading the file, of making its schemas, and of starting the daemon.
     pub(super) steps: mpsc::Receiver<Result<Schemas, StartFault>>,
     /// The end of the background work, and then that of the subprocess.
     pub(super) ended: watch::Receiver<Option<RunEnd>>,
@@ -308,7 +308,9 @@ impl ProcessSupervisor {
             FrameKind::Pong => {
                 self.link.pongs.fetch_add(1, Ordering::Relaxed);
             }
-            FrameKind::Loaded | FrameKind::Started => self.on_step(Ok(schemas(frame))),
+            FrameKind::Describing | FrameKind::Loaded | FrameKind::Started => {
+                self.on_step(Ok(schemas(frame)));
+            }
             FrameKind::Refused => self.on_step(Err(StartFault {
                 text: text(frame.payload),
                 kind: StartFaultKind::of_number(frame.id),
