@@ -149,8 +149,8 @@ fn check_describes_a_plugin_without_a_host() {
     let host = Host::asleep(program);
     let file = host.path(&program.plugin("counter"));
     let said = host.said(&["check", &file]);
-    // The compiler, the target and the features are those of the build.
-    let of_build = [" built by ", " target ", " schemas "];
+    // The compiler, the target, the libraries and the features are those of the build.
+    let of_build = [" built by ", " target ", " needs ", " schemas "];
     let differs = |line: &&str| of_build.iter().any(|start| line.starts_with(start));
     let lines: Vec<&str> = said.lines().filter(|line| !differs(line)).collect();
     let expected = [

@@ -105,7 +105,7 @@ pub(crate) use state::{HandOffState, Position};
 pub(crate) use threshold::HandOffThreshold;
 pub(crate) use worker::{AbortOnPanic, ServedDaemon, WorkerHandOffs};
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod model;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;

@@ -438,7 +438,9 @@ mod tests {
     /// Ten thousand quiet guests are usual, and each holds one of these.
     #[test]
     fn a_quiet_guest_takes_few_bytes() {
-        assert!(size_of::<Guest<tokio::net::TcpStream>>() <= 400);
+        use tokio::net::TcpStream;
+        // The size of the stream depends on the system.
+        assert!(size_of::<Guest<TcpStream>>() - size_of::<TcpStream>() <= 368);
     }
 
     /// Nothing else would wake the task for such an event: the guest's lines wait for an instance.
