@@ -4,7 +4,7 @@
 //! systems, `linux` where Linux has more and `elsewhere` for the others, `windows`. The rest of the crate sees the same functions everywhere. The store
 //! has a folder of the same kind for files and directories.
 //!
-//! - [`account`]: the user of this process and of others
+//! - `account`: on Windows, the user of this process and of others
 //! - [`bounds`]: the limits of a worker's process
 //! - [`clock`]: the clock that all processes of the machine share
 //! - [`control_client`]: the connection to the control socket
