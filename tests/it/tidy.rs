@@ -44,7 +44,7 @@ const UNSAFE_ALLOWED: [(&str, &str); 40] = [
     ),
     (
         "host/runtime/src/os/control_client/windows.rs",
-        "asks whose pipe it is",
+        "asks who made a pipe",
     ),
     (
         "host/runtime/src/os/control_listener/windows.rs",

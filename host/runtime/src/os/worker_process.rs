@@ -16,8 +16,6 @@ pub use group::GroupRecords;
 use unix as system;
 #[cfg(windows)]
 use windows as system;
-#[cfg(all(test, windows))]
-pub(crate) use windows::CODE_KILLED;
 #[cfg(windows)]
 pub use windows::GroupRecords;
 #[cfg(windows)]

@@ -6,10 +6,10 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
-use std::os::windows::io::AsRawHandle as _;
+use std::os::windows::io::{AsRawHandle as _, BorrowedHandle};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::slice;
@@ -93,15 +93,15 @@ pub(super) struct Access {
     pub(super) grants: Option<Vec<Grant>>,
 }
 
-/// Returns who may do what with an open file or directory.
+/// Returns who may do what with an open file, directory or pipe.
 ///
 /// # Errors
 /// A system error, or a list that can't be read.
-pub(super) fn access(file: &File) -> io::Result<Access> {
+pub(super) fn access(file: BorrowedHandle<'_>) -> io::Result<Access> {
     let (mut owner, mut list) = (null_mut(), null_mut());
     let mut descriptor = null_mut();
     let wanted = OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION;
-    // SAFETY: the handle is open while `file` lives, and each pointer is to a pointer that the call sets.
+    // SAFETY: the handle is borrowed, so it is open, and each pointer is to a pointer that the call sets.
     let error = unsafe {
         GetSecurityInfo(
             file.as_raw_handle(),
@@ -334,6 +334,7 @@ unsafe fn list_bytes(list: *const ACL) -> Option<Vec<u8>> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use std::os::windows::io::AsHandle as _;
 
     /// Returns the id with these parts, of the authority 5 (`S-1-5-…`).
     pub(crate) fn sid(parts: &[u32]) -> Sid {
@@ -375,7 +376,7 @@ pub(super) mod tests {
     #[test]
     fn a_new_file_belongs_to_this_user() {
         let file = tempfile::tempfile().unwrap();
-        let access = access(&file).unwrap();
+        let access = access(file.as_handle()).unwrap();
         let ours = own_user().unwrap();
         assert!(ours.to_string().starts_with("S-1-5-"), "{ours}");
         assert_eq!(access.owner, Some(ours));

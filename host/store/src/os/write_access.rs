@@ -19,6 +19,8 @@ use windows as system;
 
 #[cfg(windows)]
 pub(crate) use windows::are_others_allowed;
+#[cfg(windows)]
+pub use windows::is_own_pipe;
 
 /// The way to reach a file or directory to read its access list.
 #[derive(Debug, Clone, Copy)]

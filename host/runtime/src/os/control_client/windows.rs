@@ -1,5 +1,6 @@
 //! A named pipe. Its name is known to all users of the machine, and any of them may create a pipe of that name while no
-//! host runs. So the user of the pipe's server is checked before anything is sent.
+//! host runs. So the pipe's owner is checked before anything is sent. The process that serves the pipe counts only where
+//! no owner is known, as under Wine: it may have ended, and its id be another's.
 //!
 //! A pipe has no time limits of its own. Each call runs on a small async runtime with a timer.
 
@@ -8,7 +9,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Read, Write};
-use std::os::windows::io::AsRawHandle as _;
+use std::os::windows::io::{AsHandle as _, AsRawHandle as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 use windows_sys::Win32::System::Pipes::GetNamedPipeServerProcessId;
 
 use crate::os::account;
+use dae_store::write_access;
 
 /// The interval for trying to connect to a pipe all of whose instances are taken: a host creates the next one when it
 /// has accepted a client.
@@ -35,17 +37,21 @@ pub(super) struct ControlClient {
 impl ControlClient {
     /// Connects to a pipe.
     pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<Self> {
-        Self::connect_if(path, limit, account::is_own_process)
+        Self::connect_if(path, limit, is_own)
     }
 
-    /// Connects to a pipe if `is_ours` holds for its server's process.
-    fn connect_if(path: &Path, limit: Duration, is_ours: fn(u32) -> bool) -> io::Result<Self> {
+    /// Connects to a pipe if `is_ours` holds for it.
+    fn connect_if(
+        path: &Path,
+        limit: Duration,
+        is_ours: impl FnOnce(&NamedPipeClient) -> io::Result<bool>,
+    ) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let pipe = runtime.block_on(open(path, limit))?;
-        if !server_of(&pipe).is_some_and(is_ours) {
-            let text = "that pipe belongs to a process of another user, which got nothing; choose another home";
+        if !is_ours(&pipe)? {
+            let text = "that pipe belongs to another user, which got nothing; choose another home";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         Ok(ControlClient {
@@ -81,7 +87,12 @@ fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(ERROR_PIPE_BUSY.cast_signed())
 }
 
-/// Returns the id of the process that serves the pipe.
+fn is_own(pipe: &NamedPipeClient) -> io::Result<bool> {
+    let is_own = write_access::is_own_pipe(pipe.as_handle())?;
+    Ok(is_own.unwrap_or_else(|| server_of(pipe).is_some_and(account::is_own_process)))
+}
+
+/// Returns the id of the process that made the pipe.
 fn server_of(pipe: &NamedPipeClient) -> Option<u32> {
     let mut process = 0;
     // SAFETY: the handle is borrowed, so it is open; the call writes one number, to the place behind the pointer.
@@ -142,7 +153,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
     }
 
-    /// Wine has one user, so the test says whose the process is.
+    /// Wine has one user, so the test says whose the pipe is.
     #[test]
     fn a_pipe_of_another_user_gets_nothing() {
         let runtime = runtime::Builder::new_multi_thread()
@@ -153,7 +164,7 @@ mod tests {
         let name = name("foreign");
         let mut server = ServerOptions::new().create(&name).unwrap();
         drop(entered);
-        let error = ControlClient::connect_if(Path::new(&name), LIMIT, |_| false).unwrap_err();
+        let error = ControlClient::connect_if(Path::new(&name), LIMIT, |_| Ok(false)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert!(error.to_string().contains("another user"), "{error}");
         // The end of the client may show late, so the wait for bytes has a limit.

@@ -25,7 +25,7 @@ use crate::os::worker_stream::WorkerEnd;
 const JOB_POLL: Duration = Duration::from_millis(10);
 
 /// The exit code of processes that this program kills, which is that of `taskkill`.
-pub(crate) const CODE_KILLED: u32 = 1;
+const CODE_KILLED: u32 = 1;
 
 /// Does nothing: a job ends with the host that has it open, so that a killed host leaves nothing behind.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::windows::io::AsHandle as _;
 use std::path::Path;
 
 use super::FileMarks;
@@ -33,7 +34,7 @@ pub(super) fn marks(path: &Path, _metadata: &Metadata) -> FileMarks {
 
 pub(super) fn write_access(dir: &Path) -> Option<WriteAccess> {
     let access = handle::open_to_look(dir)
-        .and_then(|dir| security::access(&dir))
+        .and_then(|dir| security::access(dir.as_handle()))
         .ok()?;
     let mut hasher = DefaultHasher::new();
     format!("{access:?}").hash(&mut hasher);

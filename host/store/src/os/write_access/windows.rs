@@ -6,6 +6,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::windows::io::{AsHandle as _, BorrowedHandle};
 use std::path::Path;
 
 use windows_sys::Win32::Foundation::{GENERIC_ALL, GENERIC_WRITE};
@@ -109,7 +110,18 @@ fn access(place: AclTarget<'_>) -> io::Result<Access> {
             &opened
         }
     };
-    security::access(file)
+    security::access(file.as_handle())
+}
+
+/// Returns whether a pipe was made by this user, an administrator or Windows itself. Its owner says so: a user can make a
+/// pipe that belongs to another one as little as a file. `None` if no owner is known: Windows gives each pipe one, and
+/// Wine doesn't.
+///
+/// # Errors
+/// A system error.
+pub fn is_own_pipe(pipe: BorrowedHandle<'_>) -> io::Result<Option<bool>> {
+    let (access, ours) = (security::access(pipe)?, security::own_user()?);
+    Ok(access.owner.map(|owner| is_trusted(&owner, &ours)))
 }
 
 /// Returns the first other account that has one of these rights.
