@@ -81,7 +81,9 @@ struct Descriptor(PSECURITY_DESCRIPTOR);
 
 impl Descriptor {
     fn of_owner() -> io::Result<Self> {
-        let text = format!("D:P(A;;GA;;;{})", own_user()?);
+        // The owner (O) is this user also for an elevated process. The list (D) inherits nothing (P).
+        let user = own_user()?;
+        let text = format!("O:{user}D:P(A;;GA;;;{user})");
         let text: Vec<u16> = text.encode_utf16().chain([0]).collect();
         let mut descriptor = ptr::null_mut();
         // SAFETY: the text ends with a NUL, and the call writes one pointer.
