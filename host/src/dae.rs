@@ -33,6 +33,7 @@ mod change;
 mod changes;
 mod departure;
 mod endpoint;
+mod events;
 mod fault;
 mod foreign;
 mod install;
@@ -71,11 +72,13 @@ use dae_store::archive::Archive;
 use dae_store::atomic_file;
 use dae_store::blocking;
 use dae_store::config::Config;
+use dae_store::event::DaeEventKind;
+use dae_store::event_log;
 use dae_store::home::{Home, HomeLock};
 use dae_store::lock::lock;
 use dae_store::log::{Console, Journal};
 use dae_store::plugin_store::PluginStore;
-use dae_store::registry::Registry;
+use dae_store::registry::{DAE_NAME, Registry};
 use dae_store::snapshots::Snapshots;
 use dae_store::tasks;
 use endpoint::Endpoint;
@@ -313,7 +316,7 @@ impl HostParts {
             directory: Arc::default(),
             notices: self.notices,
             runtime: self.runtime,
-            events: EventSender::default(),
+            events: EventSender::keeping(&home.events_dir()),
             stop_steps: StopSteps::default(),
             health_timer: HealthTimer::of(self.since),
             since: self.since,
@@ -341,6 +344,7 @@ impl Inner {
         let lifetime = &inner.lifetime;
         lifetime.keep(Task::Loop(notices::take_note(inner, noticed)));
         inner.endpoint.enter(&inner.shared);
+        inner.on_disk(Inner::send_start).await?;
         inner.on_disk(Inner::finish_uninstalls).await?;
         inner.bring_back().await;
         answer::open(inner);
@@ -363,6 +367,16 @@ impl Inner {
         let port = inner.endpoint.port;
         tracing::info!(port, home = %inner.home.data.display(), "Dae listens");
         Ok(())
+    }
+
+    /// Sends the event of the host's start, which says whether the host before it ended in order.
+    fn send_start(&self) {
+        let started = DaeEventKind::HostStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            after_crash: event_log::is_host_crashed(&self.home.events_dir()),
+        };
+        self.shared.events.send(DAE_NAME, None, started);
     }
 
     /// Runs work on the disk on a thread that may block, or on this one if the system has no thread left. The home

@@ -459,21 +459,21 @@ impl Supervisor {
         );
         self.now.running().recent.clone_from(&recent);
         match decision {
-            Decision::Restart(wait) => {
+            Decision::Restart { wait, rule } => {
                 let until = durations::after(Instant::now(), restart::with_jitter(wait, random()));
                 let cause = format!("{cause}; restarts {recent}");
-                self.set(DaemonState::Backoff { cause, until });
+                self.set(DaemonState::Backoff { cause, until, rule });
             }
             Decision::Finished => {
                 self.gate
                     .shut(format!("{} has finished: {cause}", self.spec.name));
                 self.set(DaemonState::Finished);
             }
-            Decision::CrashLoop(times) => {
-                let cause = format!("{cause}; {times}");
+            Decision::CrashLoop(rule) => {
+                let cause = format!("{cause}; {rule}");
                 self.gate
                     .shut(format!("{} is in a crash loop: {cause}", self.spec.name));
-                self.set(DaemonState::CrashLoop { cause });
+                self.set(DaemonState::CrashLoop { cause, rule });
             }
         }
     }

@@ -15,6 +15,7 @@ mod dev;
 mod discovery;
 mod drop_in;
 mod ecosystem;
+mod events;
 mod foreign_text;
 mod guests;
 mod handles;

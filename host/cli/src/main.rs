@@ -4,7 +4,7 @@
 //! none. Every other command that needs a host talks to a running one over its control socket (see `client`) and ends.
 //! `install` and `uninstall` also work without a host, on the store itself, under the home's lock.
 //!
-//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `query`, `call`, `logs`. They share a
+//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `query`, `call`, `logs`, `events`. They share a
 //! [`Session`] and nothing else. All of them print through `show` and end through `exit`.
 
 mod call;
@@ -14,12 +14,16 @@ mod check;
 mod client;
 mod client_trait;
 mod dev;
+mod events;
 mod exit;
+mod explain;
+mod follow;
 mod guest;
 mod history;
 mod incoming;
 mod interrupted;
 mod logs;
+mod moment;
 mod new;
 mod offline;
 mod query;
@@ -123,6 +127,10 @@ enum Command {
     Client(client_trait::ClientArgs),
     /// Show the daemons' log
     Logs(logs::Args),
+    /// Explain a daemon's state: the host's decisions, when they fell, and by which rule
+    Explain(explain::Args),
+    /// Show what has happened to the daemons and the host: starts, reloads, crashes, refusals
+    Events(events::Args),
     /// Inspect a plugin's file without running any of it
     Check(check::CheckArgs),
 }
@@ -220,6 +228,8 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Call(args) => call::call(&session, &args),
         Command::Client(args) => client_trait::client(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
+        Command::Explain(args) => explain::explain(&session, &args),
+        Command::Events(args) => events::events(&session, &args),
         Command::Check(args) => check::check(&session, &args),
     }
 }

@@ -10,11 +10,13 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result};
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::exit::Fault;
-use super::table;
+use super::{moment, table};
+use dae_store::event::{DaeEvent, EventWeight};
 use dae_store::log::Record;
 use dae_store::printable;
 use dae_store::report::Status;
@@ -122,6 +124,33 @@ impl Out {
             None => table::whole(daemons),
         };
         self.styled(&text)
+    }
+
+    /// Prints an event on a line of its own.
+    pub(super) fn event(&self, event: &DaeEvent) -> Result<()> {
+        if self.json {
+            return self.document(event);
+        }
+        let text = printable::one_line(&event.to_string()).into_owned();
+        self.styled(&match self.width {
+            Some(_) => {
+                let time = moment::short(event.time, &TimeZone::system());
+                format!("{time}  {}", self.weighted(&text, event.kind.weight()))
+            }
+            None => format!("{} {text}", moment::long(event.time)),
+        })
+    }
+
+    /// Returns an escaped text in the colour of its weight.
+    fn weighted(&self, text: &str, weight: EventWeight) -> String {
+        let colour = match weight {
+            _ if !self.ansi => return text.to_owned(),
+            EventWeight::Usual => "\u{1b}[2m",
+            EventWeight::Change => return text.to_owned(),
+            EventWeight::Warning => "\u{1b}[33m",
+            EventWeight::Error => "\u{1b}[31m",
+        };
+        format!("{colour}{text}\u{1b}[0m")
     }
 
     /// Prints a log record on a line of its own.

@@ -11,7 +11,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Dae, Fault, FaultKind, Inner, foreign, logs};
+use super::events::{self, EventFollower};
+use super::logs::{self, Follower};
+use super::{Dae, Fault, FaultKind, Inner, foreign};
+use dae_runtime::connection::guest_handle::GuestHandle;
 use dae_runtime::instance::{AnswerFuture, BuiltIn, BuiltInAnswer, Instance};
 use dae_runtime::plugin::completion::{Completion, host_status};
 use dae_runtime::plugin::identity::Identity;
@@ -138,16 +141,23 @@ const ON_CONTROL: [CommandRow; 17] = [
     ),
 ];
 
-/// The last command of the control socket. It sends events besides its reply.
-const LOGS: CommandRow = (
-    "logs",
-    Some(("request", "LogRequest")),
-    "The last log records, and new ones as they come.",
-);
+/// The last commands of the control socket. They send events besides their replies.
+const FOLLOWED: [CommandRow; 2] = [
+    (
+        "logs",
+        Some(("request", "LogRequest")),
+        "The last log records, and new ones as they come.",
+    ),
+    (
+        "events",
+        Some(("request", "EventsRequest")),
+        "The last events of the ecosystem, and new ones as they come.",
+    ),
+];
 
 /// The commands that a host still runs while it ends: those that change nothing, and the one that ends it.
-const WHILE_ENDING: [&str; 8] = [
-    "greet", "list", "status", "find", "scan", "state", "logs", "shutdown",
+const WHILE_ENDING: [&str; 9] = [
+    "greet", "list", "status", "find", "scan", "state", "logs", "events", "shutdown",
 ];
 
 /// Opens both gates.
@@ -155,7 +165,7 @@ pub(super) fn open(inner: &Arc<Inner>) {
     let on_tcp = Answers::instance(inner, &ON_TCP);
     inner.endpoint.gate.open(on_tcp);
     let mut rows = ON_CONTROL.to_vec();
-    rows.push(LOGS);
+    rows.extend(FOLLOWED);
     inner
         .endpoint
         .control_gate
@@ -295,7 +305,20 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
         "status" => ended(one(arguments).and_then(|name: String| dae.status(&name))),
         "find" => ended(one(arguments).and_then(|name: String| dae.find(&name))),
         "greet" => ended(one(arguments).and_then(|home: String| dae.greet(&home))),
-        "logs" => logs(dae, arguments, guest).await,
+        "logs" => {
+            let answered = match one(arguments) {
+                Ok(request) => logs::logs(dae, request).await,
+                Err(fault) => Err(fault),
+            };
+            followed(dae, guest, answered, Follower::run)
+        }
+        "events" => {
+            let answered = match one(arguments) {
+                Ok(request) => events::events(dae, request).await,
+                Err(fault) => Err(fault),
+            };
+            followed(dae, guest, answered, EventFollower::run)
+        }
         "shutdown" => shutdown(dae, arguments),
         "scan" => ended(match none(arguments) {
             Ok(()) => dae.scan().await,
@@ -380,19 +403,21 @@ async fn change(dae: &Dae, what: &str, daemon: &str) -> BuiltInAnswer {
     }
 }
 
-async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> BuiltInAnswer {
-    let answered = match one(arguments) {
-        Ok(request) => logs::logs(dae, request).await,
-        Err(fault) => Err(fault),
-    };
+/// Returns the answer of a command that reads the past, and then sends what is new to a reader that follows.
+fn followed<T: Serialize, F: Send + 'static, R: Future<Output = ()> + Send + 'static>(
+    dae: &Dae,
+    guest: u64,
+    answered: Result<(Vec<T>, Option<F>), Fault>,
+    run: fn(F, Arc<GuestHandle>) -> R,
+) -> BuiltInAnswer {
     let (past, follower) = match answered {
         Ok(answered) => answered,
         Err(fault) => return ended(Err::<(), _>(fault)),
     };
     let guest = dae.inner.endpoint.control_gate.guests.find(guest);
     let after = follower.zip(guest).map(|(follower, guest)| {
-        let follow = || {
-            let following = tasks::logged("a client that follows the log", follower.run(guest));
+        let follow = move || {
+            let following = tasks::logged("a client that follows", run(follower, guest));
             drop(tokio::spawn(following));
         };
         Box::new(follow) as Box<dyn FnOnce() + Send>

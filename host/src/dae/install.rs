@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::change::{abandoned, refused};
 use super::restore::spec_of;
@@ -15,6 +16,7 @@ use super::{Fault, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, Replacement, StartFrom};
 use dae_store::archive::Departure;
 use dae_store::daemon_state::DaemonState;
+use dae_store::difference::differences;
 use dae_store::event::DaeEventKind;
 use dae_store::install_plan::{self, InstallBasis, InstallFile, InstallPlan, StartState};
 use dae_store::plugin_store::Artefact;
@@ -86,6 +88,25 @@ impl InstallOrder {
     }
 }
 
+/// Returns the values that an install gave a daemon in place of others. Its config may hold secrets, so of that only the
+/// names of the members are told.
+fn changed_values(placed: &PlacedDaemon) -> Vec<String> {
+    let Some(before) = &placed.old_spec else {
+        return Vec::new();
+    };
+    let now = &placed.daemon.glance().spec;
+    let values = |spec: &DaemonSpec| {
+        let port = spec.port.filter(|_| spec.is_port_pinned);
+        json!({"mode": spec.mode, "port": port, "settings": &*spec.settings})
+    };
+    let of_host = differences("", &values(before), &values(now));
+    let of_daemon = differences("config", &before.config, &now.config);
+    let names = of_daemon.into_iter().map(|changed| changed.path);
+    names
+        .chain(of_host.iter().map(ToString::to_string))
+        .collect()
+}
+
 impl Inner {
     /// Returns the generation that a request asks for, if it runs already.
     ///
@@ -152,13 +173,26 @@ impl Inner {
         })
     }
 
-    /// Sends the event of an install. Ends a new daemon if the end of the host has begun meanwhile and may not have seen
+    /// Sends the events of an install. Ends a new daemon if the end of the host has begun meanwhile and may not have seen
     /// it.
     async fn conclude(&self, order: &InstallOrder, placed: &PlacedDaemon) {
-        let version = order.artefact.manifest.version.clone();
+        let artefact = &order.artefact;
         let generation = (placed.done.generation > 0).then_some(placed.done.generation);
-        let installed = DaeEventKind::Installed { version };
-        self.shared.events.send(&order.name, generation, installed);
+        let installed = DaeEventKind::Installed {
+            version: artefact.manifest.version.clone(),
+            hash: artefact.hash.clone(),
+        };
+        let events = &self.shared.events;
+        // A reload of the same code has installed nothing.
+        let is_same = |old: &DaemonSpec| old.artefact.hash == artefact.hash;
+        if !placed.old_spec.as_ref().is_some_and(is_same) {
+            events.send(&order.name, generation, installed);
+        }
+        let changed = changed_values(placed);
+        if !changed.is_empty() {
+            let changed = DaeEventKind::SettingsChanged { changed };
+            events.send(&order.name, generation, changed);
+        }
         if placed.old_spec.is_none() && self.lifetime.ending.is_cancelled() {
             // It is ending anyway.
             let _ = placed.daemon.end().await;

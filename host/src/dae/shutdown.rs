@@ -17,6 +17,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::{Dae, Inner};
 use crate::supervise::Daemon;
 use dae_store::blocking;
+use dae_store::event::DaeEventKind;
+use dae_store::registry::DAE_NAME;
 
 /// The most stops that may keep a processor busy at once. It bounds threads, memory, and the states in memory.
 const STOPS_MAX: usize = 64;
@@ -70,6 +72,8 @@ impl Dae {
         let inner = &self.inner;
         // The owner can see what the shutdown waits for, until it waits for nothing.
         let control = inner.lifetime.begin_end();
+        let send = |kind| inner.shared.events.send(DAE_NAME, None, kind);
+        send(DaeEventKind::HostEnding);
         let grace = grace.max(inner.shared.config.stop_grace());
         let limit = grace.saturating_mul(STALLED_GRACES);
         let unsaved = inner.end_daemons(limit, &mut tell).await;
@@ -87,6 +91,8 @@ impl Dae {
             // hangs in its constructor, the end of the threads may hang too, so this has a limit.
             let ending = blocking::run(move || guests.end(GOODBYE));
             let _ = tokio::time::timeout(THREADS_END_MAX, ending).await;
+            // A second shutdown finds no threads, and the home may be another host's by then.
+            send(DaeEventKind::HostEnded);
         }
     }
 }
@@ -174,6 +180,8 @@ impl Inner {
         for (daemon, why) in &unsaved {
             let text = format!("its state was not saved: {why}");
             self.shared.tell(daemon, None, "error", &text);
+            let unsaved = DaeEventKind::StateUnsaved { cause: why.clone() };
+            self.shared.events.send(daemon, None, unsaved);
         }
         let count = unsaved.len();
         let names = list(unsaved.into_keys());

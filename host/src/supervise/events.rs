@@ -1,44 +1,45 @@
-//! The stream of an ecosystem's events, from the parts of the host that change something to any number of readers.
+//! The stream of an ecosystem's events, from the parts of the host that change something to the home's files and to any
+//! number of readers.
 //!
 //! Each reader has a bounded queue. A reader that falls behind loses the oldest events and learns how many. So no
 //! reader ever holds the host up.
 
-use jiff::Timestamp;
+use std::path::Path;
+
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::event::{DaeEvent, DaeEventKind};
+use dae_store::event_log::EventLog;
 use dae_store::registry::DAE_NAME;
 
 /// The most events that may wait for a reader. A restart of a thousand daemons causes two for each.
 const QUEUE_MAX: usize = 4096;
 
-/// The sender of all events of an ecosystem.
+/// The sender of all events of an ecosystem. It also keeps them in the home.
 #[derive(Debug)]
-pub(crate) struct EventSender(broadcast::Sender<DaeEvent>);
-
-impl Default for EventSender {
-    fn default() -> Self {
-        EventSender(broadcast::Sender::new(QUEUE_MAX))
-    }
+pub(crate) struct EventSender {
+    readers: broadcast::Sender<DaeEvent>,
+    kept: EventLog,
 }
 
 impl EventSender {
-    /// Sends an event to all readers. Does nothing if there are none.
-    pub(crate) fn send(&self, daemon: &str, generation: Option<u64>, kind: DaeEventKind) {
-        if self.0.receiver_count() == 0 {
-            return;
+    /// Returns a sender that keeps events in that directory.
+    pub(crate) fn keeping(dir: &Path) -> Self {
+        EventSender {
+            readers: broadcast::Sender::new(QUEUE_MAX),
+            kept: EventLog::in_directory(dir),
         }
-        let event = DaeEvent {
-            time: Timestamp::now(),
-            daemon: daemon.to_owned(),
-            generation,
-            kind,
-        };
-        // An error means that the last reader has just gone.
-        let _ = self.0.send(event);
+    }
+
+    /// Keeps an event and sends it to all readers.
+    pub(crate) fn send(&self, daemon: &str, generation: Option<u64>, kind: DaeEventKind) {
+        let event = DaeEvent::now(daemon, generation, kind);
+        // An error means that there is no reader.
+        let send = |event| drop(self.readers.send(event));
+        self.kept.write(event, send);
     }
 
     /// Sends the event of a daemon's new state, if the state has one of its own.
@@ -47,14 +48,18 @@ impl EventSender {
             DaemonState::Starting => DaeEventKind::Started,
             DaemonState::Ready => DaeEventKind::Ready,
             DaemonState::Degraded { cause } => DaeEventKind::Degraded { cause },
-            DaemonState::Backoff { cause, until } => {
+            DaemonState::Backoff { cause, until, rule } => {
                 let wait = until.saturating_duration_since(std::time::Instant::now());
                 DaeEventKind::RestartPlanned {
                     cause,
                     wait_ms: durations::in_ms(wait),
+                    rule: Some(rule),
                 }
             }
-            DaemonState::CrashLoop { cause } => DaeEventKind::CrashLoop { cause },
+            DaemonState::CrashLoop { cause, rule } => DaeEventKind::CrashLoop {
+                cause,
+                rule: Some(rule),
+            },
             DaemonState::Failed { cause } => DaeEventKind::Failed { cause },
             DaemonState::Finished => DaeEventKind::Finished,
             DaemonState::Stopped => DaeEventKind::Stopped,
@@ -65,7 +70,7 @@ impl EventSender {
     }
 
     pub(crate) fn subscribe(&self) -> DaeEvents {
-        DaeEvents(self.0.subscribe())
+        DaeEvents(self.readers.subscribe())
     }
 }
 
@@ -79,12 +84,10 @@ impl DaeEvents {
     pub async fn next(&mut self) -> Option<DaeEvent> {
         match self.0.recv().await {
             Ok(event) => Some(event),
-            Err(RecvError::Lagged(count)) => Some(DaeEvent {
-                time: Timestamp::now(),
-                daemon: DAE_NAME.to_owned(),
-                generation: None,
-                kind: DaeEventKind::Missed { count },
-            }),
+            Err(RecvError::Lagged(count)) => {
+                let missed = DaeEventKind::Missed { count };
+                Some(DaeEvent::now(DAE_NAME, None, missed))
+            }
             Err(RecvError::Closed) => None,
         }
     }
@@ -96,7 +99,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_is_told_how_many_events_it_missed() {
-        let sender = EventSender::default();
+        let dir = tempfile::tempdir().unwrap();
+        let sender = EventSender::keeping(dir.path());
         let mut events = sender.subscribe();
         for number in 0..QUEUE_MAX as u64 + 5 {
             sender.send("A", Some(number), DaeEventKind::Ready);

@@ -15,6 +15,7 @@ use super::{Current, DaemonSpec, OrderResult, Replacement, StartFrom, Supervisor
 use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
 use dae_store::daemon_state::DaemonState;
 use dae_store::event::DaeEventKind;
+use dae_store::report::Mode;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
@@ -56,13 +57,17 @@ impl Supervisor {
             DaemonState::Ready | DaemonState::Degraded { .. } if self.current.is_none() => {
                 DaemonState::Failed { cause }
             }
-            DaemonState::Backoff { until, .. } if is_same => DaemonState::Backoff { cause, until },
-            DaemonState::CrashLoop { .. } if is_same => DaemonState::CrashLoop { cause },
+            DaemonState::Backoff { until, rule, .. } if is_same => {
+                DaemonState::Backoff { cause, until, rule }
+            }
+            DaemonState::CrashLoop { rule, .. } if is_same => {
+                DaemonState::CrashLoop { cause, rule }
+            }
             other => other,
         };
         match &after {
             DaemonState::Failed { cause } => self.gate.shut(format!("{name} has failed: {cause}")),
-            DaemonState::CrashLoop { cause } => {
+            DaemonState::CrashLoop { cause, .. } => {
                 self.gate
                     .shut(format!("{name} is in a crash loop: {cause}"));
             }
@@ -108,6 +113,7 @@ impl Supervisor {
         };
         let is_reload = self.current.is_some() || was_retired;
         let old = std::mem::replace(&mut self.spec, spec.clone());
+        let old_mode = old.mode;
         let done = OrderResult {
             generation: built.instance.identity.generation,
             state_bytes: state.map(KeptState::bytes),
@@ -123,10 +129,7 @@ impl Supervisor {
         self.swap(built, state.as_ref());
         self.tell_done(&done);
         if is_reload {
-            let version = self.spec.artefact.manifest.version.clone();
-            let (events, name) = (&self.shared.events, &self.spec.name);
-            let reloaded = DaeEventKind::Reloaded { version };
-            events.send(name, Some(done.generation), reloaded);
+            self.send_reload(&done, old_mode);
         }
         self.keep_after(from, state.as_ref(), was_kept).await;
         drop(held_back);
@@ -153,6 +156,22 @@ impl Supervisor {
         self.gate.hold_for_change();
         self.retiree(old).retire().await;
         true
+    }
+
+    /// Sends the events of a generation that took over from a running one.
+    fn send_reload(&self, done: &OrderResult, old_mode: Mode) {
+        let (spec, generation) = (&self.spec, Some(done.generation));
+        let send = |kind| self.shared.events.send(&spec.name, generation, kind);
+        send(DaeEventKind::Reloaded {
+            version: spec.artefact.manifest.version.clone(),
+            hash: spec.artefact.hash.clone(),
+            changes: done.changes.to_string(),
+        });
+        match spec.mode {
+            mode if mode == old_mode => {}
+            Mode::Subprocess => send(DaeEventKind::Isolated),
+            Mode::InProcess => send(DaeEventKind::Embedded),
+        }
     }
 
     fn tell_done(&self, done: &OrderResult) {
@@ -273,9 +292,12 @@ impl Supervisor {
     pub(super) async fn keep(&self, state: &KeptState) {
         let (states, name) = (&self.shared.disk.states, &self.spec.name);
         if let Err(error) = states.keep_with_others(name, state).await {
-            let text = format!("its state could not be kept: {error:#}");
-            self.shared
-                .tell(name, Some(state.generation), "error", &text);
+            let cause = format!("{error:#}");
+            let text = format!("its state could not be kept: {cause}");
+            let generation = Some(state.generation);
+            self.shared.tell(name, generation, "error", &text);
+            let unsaved = DaeEventKind::StateUnsaved { cause };
+            self.shared.events.send(name, generation, unsaved);
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::restart_rule::{LoopRule, RestartRule};
+
 /// The state of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DaemonState {
@@ -21,11 +23,15 @@ pub enum DaemonState {
         cause: String,
         /// The start time of the next instance.
         until: Instant,
+        /// The rule that chose that time.
+        rule: RestartRule,
     },
     /// Instances ended too often. Nothing starts until a person restarts the daemon or its file changes.
     CrashLoop {
         /// The reason for the last end, and the number of restarts.
         cause: String,
+        /// The limit that was reached.
+        rule: LoopRule,
     },
     /// A person stopped it.
     Stopped,
@@ -68,11 +74,11 @@ impl DaemonState {
 impl fmt::Display for DaemonState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DaemonState::Backoff { cause, until } => {
+            DaemonState::Backoff { cause, until, .. } => {
                 let left = until.saturating_duration_since(Instant::now());
                 write!(f, "{cause}; next try in {:.1} s", rounded(left))
             }
-            DaemonState::CrashLoop { cause } => {
+            DaemonState::CrashLoop { cause, .. } => {
                 write!(
                     f,
                     "{cause}; left alone until it is restarted or its file changes"

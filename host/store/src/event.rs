@@ -1,18 +1,30 @@
-//! The events of an ecosystem: what has happened to its daemons, for programs that embed the host.
+//! The events of an ecosystem: what has happened to its daemons and to the host, for operators, scripts and programs
+//! that embed the host.
 //!
 //! An event is plain data. As JSON it is one object, for example
-//! `{"time":"2026-11-29T17:00:00Z","daemon":"Counter","generation":2,"event":"crashed","cause":"..."}`. Later versions
-//! may add events and members; a reader ignores those that it doesn't know.
+//! `{"id":1795892400000000,"time":"2026-11-29T17:00:00.000000Z","daemon":"Counter","generation":2,"event":"crashed",`
+//! `"cause":"..."}`. Later versions may add events and members; a reader ignores those that it doesn't know. The texts for
+//! people are in [`words`].
+
+mod words;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Credential;
+use crate::restart_rule::{LoopRule, RestartRule};
+
+pub use words::EventWeight;
 
 /// An event of an ecosystem.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DaeEvent {
-    /// The time at which it happened.
+    /// A number that grows with every event of a home, over restarts of the host too. It starts at the microseconds
+    /// since 1970, so that it grows even if somebody removes the kept events. 0 in an event of an earlier version.
+    #[serde(default)]
+    pub id: u64,
+    /// The time at which it happened, always written with six digits of a second.
+    #[serde(serialize_with = "fixed_width")]
     pub time: Timestamp,
     /// The daemon that it happened to; `Dae` for the host itself.
     pub daemon: String,
@@ -24,15 +36,38 @@ pub struct DaeEvent {
     pub kind: DaeEventKind,
 }
 
+impl DaeEvent {
+    /// Returns an event that happens now, without an id.
+    #[must_use]
+    pub fn now(daemon: &str, generation: Option<u64>, kind: DaeEventKind) -> Self {
+        DaeEvent {
+            id: 0,
+            time: Timestamp::now(),
+            daemon: daemon.to_owned(),
+            generation,
+            kind,
+        }
+    }
+}
+
 /// The content of an event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DaeEventKind {
-    /// The daemon was installed, or replaced by an install. It may run already: the install is recorded after the start.
+    /// A file was installed as the daemon, for the first time or in place of another file. It may run already: the install
+    /// is recorded after the start.
     Installed {
         /// The version of its plugin.
         version: String,
+        /// The content hash of its file; empty for a daemon that is compiled into the program.
+        #[serde(default)]
+        hash: String,
+    },
+    /// An install or a change of the settings gave the daemon other values.
+    SettingsChanged {
+        /// The names of the values, as `install` has them: `port`, `config`, `mode`, `settings.restart.burst_max` ….
+        changed: Vec<String>,
     },
     /// An instance is being started.
     Started,
@@ -42,7 +77,17 @@ pub enum DaeEventKind {
     Reloaded {
         /// The version of its plugin.
         version: String,
+        /// The content hash of its file.
+        #[serde(default)]
+        hash: String,
+        /// The changes of its commands, for a person; empty if there are none.
+        #[serde(default)]
+        changes: String,
     },
+    /// The daemon now runs in a subprocess.
+    Isolated,
+    /// The daemon now runs in the host's process.
+    Embedded,
     /// A change was refused: an install, a reload, a rollback or a move. What ran before runs on.
     Refused {
         /// The change, in a word.
@@ -61,6 +106,9 @@ pub enum DaeEventKind {
         cause: String,
         /// The wait (ms).
         wait_ms: u64,
+        /// The rule that chose the wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<RestartRule>,
     },
     /// An instance exists, and does not answer as it should.
     Degraded {
@@ -71,6 +119,9 @@ pub enum DaeEventKind {
     CrashLoop {
         /// The reason for the last end.
         cause: String,
+        /// The limit that was reached.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<LoopRule>,
     },
     /// The daemon could not be started.
     Failed {
@@ -83,6 +134,9 @@ pub enum DaeEventKind {
     RolledBack {
         /// The reason.
         cause: String,
+        /// The content hash of the file that runs again.
+        #[serde(default)]
+        hash: String,
     },
     /// A file is not installed again by itself, because its code did not last.
     Quarantined {
@@ -90,6 +144,11 @@ pub enum DaeEventKind {
         hash: String,
         /// The reason.
         reason: String,
+    },
+    /// Its state could not be saved.
+    StateUnsaved {
+        /// The reason.
+        cause: String,
     },
     /// The daemon was stopped.
     Stopped,
@@ -109,6 +168,30 @@ pub enum DaeEventKind {
     },
     /// A daemon that this host doesn't run has gone.
     ForeignGone,
+    /// The host has started.
+    HostStarted {
+        /// Its version.
+        version: String,
+        /// Its process id.
+        pid: u32,
+        /// True if the host before it was killed or has crashed.
+        #[serde(default)]
+        after_crash: bool,
+    },
+    /// The host has begun to end.
+    HostEnding,
+    /// The host has ended in order.
+    HostEnded,
+    /// Events or log records can't be kept on the disk.
+    DiskFailed {
+        /// The reason.
+        cause: String,
+    },
+    /// They can be kept again.
+    DiskWorks {
+        /// The number of events or log records that were not kept.
+        lost: u64,
+    },
     /// The reader was too slow, and events were dropped.
     Missed {
         /// The number of dropped events.
@@ -119,30 +202,9 @@ pub enum DaeEventKind {
     Unknown,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_is_one_flat_object_and_a_later_one_can_be_read() {
-        let event = DaeEvent {
-            time: Timestamp::UNIX_EPOCH,
-            daemon: "A".to_owned(),
-            generation: Some(2),
-            kind: DaeEventKind::RestartPlanned {
-                cause: "it fell".to_owned(),
-                wait_ms: 100,
-            },
-        };
-        let text = serde_json::to_string(&event).unwrap();
-        let expected = concat!(
-            r#"{"time":"1970-01-01T00:00:00Z","daemon":"A","generation":2,"#,
-            r#""event":"restart-planned","cause":"it fell","wait_ms":100}"#
-        );
-        assert_eq!(text, expected);
-        assert_eq!(serde_json::from_str::<DaeEvent>(&text).unwrap(), event);
-        let later = text.replace("restart-planned", "danced");
-        let later: DaeEvent = serde_json::from_str(&later).unwrap();
-        assert_eq!(later.kind, DaeEventKind::Unknown);
-    }
+fn fixed_width<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,6 +117,7 @@ impl Home {
         check_owner_alone_writes(&self.data)?;
         for dir in [
             &self.logs,
+            &self.events_dir(),
             &self.runtime,
             &self.store_dir(),
             &self.library_copies_dir(),
@@ -177,6 +178,12 @@ impl Home {
     #[must_use]
     pub fn logs_dir(&self) -> PathBuf {
         self.logs.clone()
+    }
+
+    /// Returns the directory of the kept events, beside that of the logs.
+    #[must_use]
+    pub fn events_dir(&self) -> PathBuf {
+        self.logs.with_file_name("events")
     }
 
     /// Returns the directory of the states that daemons hand over to their next instances.

@@ -5,12 +5,13 @@
 //! - [`install_plan`]: the rules of an install · [`uninstall`]: what an uninstall leaves
 //! - [`archive`]: states and entries that have left an ecosystem, kept for a while
 //! - [`snapshots`]: the states of daemons · [`plugin_store`]: copies of the installed files
-//! - [`log`]: the logs of the host and of its daemons
+//! - [`event_log`]: the kept events · [`log`]: the logs of the host and of its daemons
 //! - [`registry`]: the installed daemons · [`manifest`]: a plugin file's description of itself
 //! - [`reconcile`]: the actions that changed files require
-//! - [`config`], [`settings`]: the owner's settings · [`restart`]: the decision after an instance has ended
+//! - [`config`], [`settings`]: the owner's settings, and [`difference`]s between them · [`restart`]: the decision after an instance has ended
 //! - [`retention`]: how long the archive and logs are kept · [`durations`]: time spans that are safe to compute with
-//! - [`daemon_state`]: the states in a daemon's life · [`event`]: what happens to daemons, for embedding programs
+//! - [`daemon_state`]: the states in a daemon's life · [`event`]: what happens to daemons and to the host
+//! - [`restart_rule`]: the reasons for restarts
 //! - [`report`]: the data types of the host's replies
 //! - [`home`]: the directory of an ecosystem, its lock and its control socket
 //! - [`atomic_file`]: files that survive a power cut
@@ -28,8 +29,10 @@ pub mod atomic_file;
 pub mod blocking;
 pub mod config;
 pub mod daemon_state;
+pub mod difference;
 pub mod durations;
 pub mod event;
+pub mod event_log;
 pub mod home;
 pub mod install_plan;
 pub mod json5_text;
@@ -44,6 +47,7 @@ pub mod reconcile;
 pub mod registry;
 pub mod report;
 pub mod restart;
+pub mod restart_rule;
 pub mod retention;
 pub mod settings;
 pub mod snapshots;

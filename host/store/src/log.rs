@@ -24,8 +24,10 @@ mod tail;
 
 pub use console::Console;
 pub use departed::{kept, remove};
+pub(crate) use file::LogFile;
 pub use journal::Journal;
 pub use layer::JournalLayer;
+pub(crate) use tail::each_line_from_last;
 pub use tail::tail_files;
 
 /// A log record of a daemon or of the host.

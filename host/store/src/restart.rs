@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::durations::ms;
+use crate::durations::{in_ms, ms};
+use crate::restart_rule::{LoopRule, RestartLimit, RestartRule};
 
 /// The condition for a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -84,12 +85,17 @@ pub struct End {
 /// The decision after an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Start another instance after this wait (before jitter).
-    Restart(Duration),
+    /// Start another instance after a wait.
+    Restart {
+        /// The wait, before jitter.
+        wait: Duration,
+        /// The rule that chose it.
+        rule: RestartRule,
+    },
     /// Start none: the policy wants no restart.
     Finished,
-    /// Start none: it would only crash again. The text gives the number of restarts.
-    CrashLoop(String),
+    /// Start none: it would only crash again.
+    CrashLoop(LoopRule),
 }
 
 /// Decides what follows an end and records a restart in the history.
@@ -105,29 +111,40 @@ pub fn decide(policy: &Policy, history: &mut History, end: End, now: Duration) -
     }
     let longest = policy.slow_ms.max(policy.burst_ms);
     history.forget_before(now.saturating_sub(ms(longest)));
-    if let Some(reason) = history.is_loop(policy, now) {
-        return Decision::CrashLoop(reason);
+    if let Some(rule) = history.is_loop(policy, now) {
+        return Decision::CrashLoop(rule);
     }
     if end.served >= ms(policy.healthy_ms) {
         history.in_a_row = 0;
     }
     let at_once = history.in_a_row == 0 && end.served >= ms(policy.served_ms);
-    let wait = match at_once {
-        true => Duration::ZERO,
+    let (wait, rule) = match at_once {
+        true => (Duration::ZERO, policy.served(end.served)),
         false => policy.backoff(history.in_a_row),
     };
     history.in_a_row = history.in_a_row.saturating_add(1);
     history.restarts.push_back(now);
-    Decision::Restart(wait)
+    Decision::Restart { wait, rule }
 }
 
 impl Policy {
-    fn backoff(&self, in_a_row: u32) -> Duration {
+    fn served(&self, served: Duration) -> RestartRule {
+        RestartRule::Served {
+            served_ms: in_ms(served),
+            needed_ms: self.served_ms,
+        }
+    }
+
+    fn backoff(&self, in_a_row: u32) -> (Duration, RestartRule) {
+        let (first_ms, max_ms) = (self.backoff_first_ms, self.backoff_max_ms);
         let doubled = 2_u64.saturating_pow(in_a_row.min(63));
-        ms(self
-            .backoff_first_ms
-            .saturating_mul(doubled)
-            .min(self.backoff_max_ms))
+        let wait = ms(first_ms.saturating_mul(doubled).min(max_ms));
+        let rule = RestartRule::Backoff {
+            in_a_row,
+            first_ms,
+            max_ms,
+        };
+        (wait, rule)
     }
 }
 
@@ -144,15 +161,20 @@ impl History {
         self.restarts.iter().filter(|at| **at >= since).count()
     }
 
-    /// Returns the reason if one of the windows allows no more restarts.
-    fn is_loop(&self, policy: &Policy, now: Duration) -> Option<String> {
-        let windows = [
-            (policy.burst_max, policy.burst_ms),
-            (policy.slow_max, policy.slow_ms),
+    /// Returns the first limit that allows no more restarts.
+    fn is_loop(&self, policy: &Policy, now: Duration) -> Option<LoopRule> {
+        let limits = [
+            (RestartLimit::Burst, policy.burst_max, policy.burst_ms),
+            (RestartLimit::Slow, policy.slow_max, policy.slow_ms),
         ];
-        windows.into_iter().find_map(|(max, window_ms)| {
+        limits.into_iter().find_map(|(limit, max, window_ms)| {
             let restarts = self.within(ms(window_ms), now);
-            (restarts >= max).then(|| format!("{restarts} restarts in {} s", window_ms / 1000))
+            (restarts >= max).then_some(LoopRule {
+                limit,
+                restarts: restarts as u64,
+                max: max as u64,
+                window_ms,
+            })
         })
     }
 
@@ -190,11 +212,11 @@ mod tests {
         for _ in 0..most {
             now += ms(served_ms);
             match decide(&policy, &mut history, failed_after(served_ms), now) {
-                Decision::Restart(wait) => {
+                Decision::Restart { wait, .. } => {
                     waits.push(wait);
                     now += wait;
                 }
-                Decision::CrashLoop(reason) => return (waits, Some(reason)),
+                Decision::CrashLoop(rule) => return (waits, Some(rule.to_string())),
                 Decision::Finished => unreachable!("it failed"),
             }
         }
@@ -229,7 +251,7 @@ mod tests {
             decide(&policy, &mut history, failed_after(0), now)
         };
         for _ in 0..3 {
-            assert!(matches!(decide_next(), Decision::Restart(_)));
+            assert!(matches!(decide_next(), Decision::Restart { .. }));
         }
         assert!(matches!(decide_next(), Decision::CrashLoop(_)));
     }
@@ -246,7 +268,8 @@ mod tests {
             ..Policy::default()
         };
         let mut history = History::default();
-        let Decision::Restart(wait) = decide(&policy, &mut history, failed_after(5), ms(5)) else {
+        let Decision::Restart { wait, .. } = decide(&policy, &mut history, failed_after(5), ms(5))
+        else {
             unreachable!("it is the first");
         };
         assert!(std::time::Instant::now() + with_jitter(wait, 1.0) > std::time::Instant::now());
@@ -270,7 +293,7 @@ mod tests {
             };
             let decision = decide(&policy, &mut History::default(), end, Duration::ZERO);
             assert_eq!(
-                matches!(decision, Decision::Restart(_)),
+                matches!(decision, Decision::Restart { .. }),
                 restarts,
                 "{when:?}"
             );
@@ -292,7 +315,7 @@ mod tests {
             let (policy, mut history, mut now) = (Policy::default(), History::default(), Duration::ZERO);
             for served_ms in served {
                 now += ms(served_ms);
-                if let Decision::Restart(wait) = decide(&policy, &mut history, failed_after(served_ms), now) {
+                if let Decision::Restart { wait, .. } = decide(&policy, &mut history, failed_after(served_ms), now) {
                     prop_assert!(wait <= ms(policy.backoff_max_ms));
                     now += wait;
                 }

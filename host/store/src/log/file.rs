@@ -70,9 +70,9 @@ fn aged(present: &Path, age: u32) -> PathBuf {
     name.into()
 }
 
-/// The log file of one daemon.
+/// The log file of one daemon, or the file of the events.
 #[derive(Debug)]
-pub(super) struct LogFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     file_bytes_max: u64,
     open: Option<OpenLog>,
@@ -86,7 +86,7 @@ struct OpenLog {
 
 impl LogFile {
     /// Creates the log file's handle without touching the disk.
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         LogFile {
             path,
             file_bytes_max: FILE_BYTES_MAX,
@@ -95,7 +95,7 @@ impl LogFile {
     }
 
     /// Appends a line that ends with LF.
-    pub(super) fn append(&mut self, line: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let result = self.try_append(line);
         if result.is_err() {
             self.open = None;

@@ -127,21 +127,31 @@ fn all_logs(logs_dir: &Path) -> Result<Vec<PathBuf>, DiskFault> {
 /// requested number of lines, whatever their times.
 fn take_log(latest: &mut Latest, number: usize, present: &Path) -> Result<(), DiskFault> {
     let mut age = 0;
+    each_line_from_last(present, |line| {
+        let Ok(record) = serde_json::from_slice(line) else {
+            return ControlFlow::Continue(());
+        };
+        if age == latest.lines {
+            return ControlFlow::Break(());
+        }
+        age += 1;
+        latest.take((number, age), record, line.len())
+    })
+}
+
+/// Calls `take` with each line of a log and its rotated files, last line first, until it breaks. Missing files count as
+/// empty.
+///
+/// # Errors
+/// A disk error.
+pub(crate) fn each_line_from_last(
+    present: &Path,
+    mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<(), DiskFault> {
     for (path, mut file) in open_all(present)? {
-        let flow = each_from_last(&mut file, |line| {
-            let Ok(record) = serde_json::from_slice(line) else {
-                return ControlFlow::Continue(());
-            };
-            if age == latest.lines {
-                return ControlFlow::Break(());
-            }
-            age += 1;
-            latest.take((number, age), record, line.len())
-        });
-        if flow
-            .map_err(|e| DiskFault::new(&e, "read", &path))?
-            .is_break()
-        {
+        let flow = each_from_last(&mut file, &mut take);
+        let flow = flow.map_err(|e| DiskFault::new(&e, "read", &path))?;
+        if flow.is_break() {
             break;
         }
     }

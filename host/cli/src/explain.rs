@@ -1,0 +1,255 @@
+//! `explain`: the supervisor's decisions about a daemon in sentences, with their times and the rules behind them.
+//!
+//! The decisions are the daemon's kept events, so it works with or without a host. A rule whose numbers the event keeps is
+//! told with these. All others are told with the settings as they are now.
+
+use anyhow::Result;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::Session;
+use super::client::Client;
+use super::exit::Fault;
+use super::moment;
+use dae_store::config::Config;
+use dae_store::event::{DaeEvent, DaeEventKind};
+use dae_store::event_log::{self, EventQuery};
+use dae_store::registry::{DAE_NAME, Registry};
+use dae_store::report::{Mode, Status};
+use dae_store::restart::When;
+use dae_store::restart_rule::span;
+use dae_store::settings::Settings;
+
+/// The number of last events that are explained: the history of one bad night.
+const EVENTS_DEFAULT: usize = 20;
+
+/// The arguments of `explain`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The daemon's name
+    name: String,
+    /// The number of latest events to explain
+    #[arg(short = 'n', long, value_name = "N", default_value_t = EVENTS_DEFAULT)]
+    lines: usize,
+}
+
+/// The answer to `explain`.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    /// The daemon's name.
+    name: String,
+    /// Its state; `None` if no host runs.
+    state: Option<String>,
+    /// The reason for the state, for a person.
+    reason: Option<String>,
+    /// The next step, for a person.
+    next: Option<String>,
+    /// The last events, oldest first.
+    events: Vec<ExplainedEvent>,
+}
+
+/// An event, and the rule behind it.
+#[derive(Debug, Serialize)]
+struct ExplainedEvent {
+    #[serde(flatten)]
+    event: DaeEvent,
+    /// The rule, for a person; `None` if the event needs none.
+    rule: Option<String>,
+}
+
+/// Explains a daemon.
+pub(super) fn explain(session: &Session, args: &Args) -> Result<()> {
+    let explanation = explanation(session, args)?;
+    match session.out.json {
+        true => session.out.document(&explanation),
+        false => session.out.line(&text(&explanation)),
+    }
+}
+
+fn explanation(session: &Session, args: &Args) -> Result<Explanation> {
+    let name = &args.name;
+    let query = EventQuery {
+        names: vec![name.clone()],
+        lines: args.lines,
+        ..EventQuery::default()
+    };
+    let events = event_log::read(&session.home.events_dir(), &query, usize::MAX)?;
+    let registry = Registry::load(&session.home.registry_file())?;
+    let status = status(session, name)?;
+    let entry = registry.daemons.get(name);
+    if events.is_empty() && status.is_none() && entry.is_none() && name != DAE_NAME {
+        return Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into());
+    }
+    let config = Config::load(&session.home.config_file())?;
+    let given = entry
+        .map(|entry| entry.settings.clone())
+        .unwrap_or_default();
+    // Settings that can't be read are the reason for a failed start, which is an event.
+    let settings = config.settings(name, &given).unwrap_or_default();
+    let next = |status: &Status| next(status, &settings, session);
+    let events = events.into_iter().map(|event| ExplainedEvent {
+        rule: rule(&event, &settings, session),
+        event,
+    });
+    Ok(Explanation {
+        name: name.clone(),
+        next: status.as_ref().and_then(next),
+        events: events.collect(),
+        reason: status.as_ref().map(|status| status.reason.clone()),
+        state: status.map(|status| status.state),
+    })
+}
+
+/// Returns the daemon's status; `None` without a host, or if the host has no such daemon.
+fn status(session: &Session, name: &str) -> Result<Option<Status>> {
+    let asked = Client::control(session).and_then(|mut host| host.ask("status", &[name]));
+    match asked {
+        Ok(status) => Ok(Some(status)),
+        Err(error) => match error.downcast_ref() {
+            Some(Fault::NoHost { .. } | Fault::Refused { .. }) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Returns what follows the daemon's state, and what can be done.
+fn next(status: &Status, settings: &Settings, session: &Session) -> Option<String> {
+    let name = &status.name;
+    let command = |what: &str| format!("`{}`", session.command_line(&format!("{what} {name}")));
+    let policy = &settings.restart;
+    let text = match status.state.as_str() {
+        "foreign" | "impostor" => "this host doesn't run it, and doesn't restart it".to_owned(),
+        "ready" | "reloading" if name == DAE_NAME => return None,
+        "ready" | "reloading" | "starting" => match policy.restart {
+            When::Never => "an end by itself is final (restart.restart is \"never\")".to_owned(),
+            When::OnFailure => format!(
+                "a failure leads to a restart: at once after {} of service, else after {} and more \
+                 (restart.restart is \"on-failure\"); a `run` that returns doesn't end it",
+                span(policy.served_ms),
+                span(policy.backoff_first_ms)
+            ),
+            When::Always => format!(
+                "any end leads to a restart: at once after {} of service, else after {} and more \
+                 (restart.restart is \"always\")",
+                span(policy.served_ms),
+                span(policy.backoff_first_ms)
+            ),
+        },
+        "backoff" => format!(
+            "it starts by itself after the wait; {} starts it now",
+            command("restart")
+        ),
+        "crash-loop" => format!(
+            "nothing starts by itself; {} tries again, a new file or {} brings other code",
+            command("restart"),
+            command("rollback")
+        ),
+        "failed" => format!("nothing starts by itself; {} tries again", command("start")),
+        "stopped" | "finished" => {
+            format!("nothing starts by itself; {} starts it", command("start"))
+        }
+        "degraded" if status.mode == Some(Mode::InProcess) => format!(
+            "code in the host's process can't be ended; {} moves it to a subprocess, which can be",
+            command("isolate")
+        ),
+        "degraded" => format!(
+            "{} missed health checks in a row end the subprocess, and it is restarted",
+            settings.health_misses_max
+        ),
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// Returns the rule behind an event.
+fn rule(event: &DaeEvent, settings: &Settings, session: &Session) -> Option<String> {
+    let name = &event.daemon;
+    let command = |words: &str| format!("`{}`", session.command_line(words));
+    let text = match &event.kind {
+        DaeEventKind::RestartPlanned { rule, .. } => format!("because {}", rule.as_ref()?),
+        DaeEventKind::CrashLoop { rule, .. } => {
+            let rule = rule.as_ref()?;
+            format!(
+                "because {rule} are no fewer than the {} that are allowed ({}); nothing starts by itself any more",
+                rule.max,
+                rule.settings()
+            )
+        }
+        DaeEventKind::RolledBack { .. } => format!(
+            "because new code that ends within {} of its start gives way to the code before it (rollback_window_ms)",
+            span(settings.rollback_window_ms)
+        ),
+        DaeEventKind::Quarantined { .. } => format!(
+            "because its code did not last; the file is not taken again by itself, and {} takes it anyway",
+            command(&format!("install {name} FILE --replace --force"))
+        ),
+        DaeEventKind::Reloaded { .. } => format!(
+            "the code before ran until this one answered; connections stayed, and the state was handed over; if it ends by \
+             itself within {}, the code before it takes over again",
+            span(settings.rollback_window_ms)
+        ),
+        DaeEventKind::Refused { .. } => "the change was not made; what ran before runs on".to_owned(),
+        DaeEventKind::Degraded { .. } => format!(
+            "because {} health checks in a row were missed, one each {} (health_misses_max, health_ms)",
+            settings.health_misses_max,
+            span(settings.health_ms)
+        ),
+        DaeEventKind::Failed { .. } => {
+            "a daemon that can't be started is not tried again by itself".to_owned()
+        }
+        DaeEventKind::Finished => format!(
+            "because its `run` returned, and restart.restart is {}",
+            serde_json::to_string(&settings.restart.restart).ok()?
+        ),
+        DaeEventKind::StateUnsaved { .. } => {
+            "the next start uses the state that was saved before".to_owned()
+        }
+        DaeEventKind::HostStarted {
+            after_crash: true, ..
+        } => "its log has the last lines of the host before it; a crash of code in the host's process ends all daemons, \
+              and `isolate` keeps a daemon's crashes to itself"
+            .to_owned(),
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// The blanks before a rule on a line of its own.
+const INDENT: &str = "                ";
+
+fn text(explanation: &Explanation) -> String {
+    let Explanation {
+        name,
+        state,
+        reason,
+        next,
+        events,
+    } = explanation;
+    let mut lines = vec![match state {
+        Some(state) => format!("{name} is {state}"),
+        None => format!("{name}: no host runs it now"),
+    }];
+    let reason = reason.iter().filter(|reason| !reason.is_empty());
+    lines.extend(reason.map(|reason| format!("  reason: {reason}")));
+    lines.extend(next.iter().map(|next| format!("  next: {next}")));
+    match events.is_empty() {
+        true => lines.push("  no event of it is kept".to_owned()),
+        false => lines.push(String::new()),
+    }
+    let mut crash = "";
+    for ExplainedEvent { event, rule } in events {
+        let time = moment::short(event.time, &TimeZone::system());
+        let generation = event
+            .generation
+            .map(|number| format!("generation {number}: "));
+        let generation = generation.unwrap_or_default();
+        let kind = event.kind.to_string().replace(crash, "");
+        lines.push(format!("{time}  {generation}{kind}"));
+        crash = match &event.kind {
+            DaeEventKind::Crashed { cause } => cause,
+            _ => "",
+        };
+        lines.extend(rule.iter().map(|rule| format!("{INDENT}{rule}")));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,90 @@
+use super::*;
+
+fn event(kind: DaeEventKind) -> DaeEvent {
+    DaeEvent {
+        id: 7,
+        time: Timestamp::UNIX_EPOCH,
+        daemon: "A".to_owned(),
+        generation: Some(2),
+        kind,
+    }
+}
+
+#[test]
+fn an_event_is_one_flat_object_and_a_later_one_can_be_read() {
+    let event = event(DaeEventKind::RestartPlanned {
+        cause: "it fell".to_owned(),
+        wait_ms: 100,
+        rule: None,
+    });
+    let text = serde_json::to_string(&event).unwrap();
+    let expected = concat!(
+        r#"{"id":7,"time":"1970-01-01T00:00:00.000000Z","daemon":"A","generation":2,"#,
+        r#""event":"restart-planned","cause":"it fell","wait_ms":100}"#
+    );
+    assert_eq!(text, expected);
+    assert_eq!(serde_json::from_str::<DaeEvent>(&text).unwrap(), event);
+    let later = text.replace("restart-planned", "danced");
+    let later: DaeEvent = serde_json::from_str(&later).unwrap();
+    assert_eq!(later.kind, DaeEventKind::Unknown);
+}
+
+#[test]
+fn an_event_of_an_earlier_version_can_be_read() {
+    for text in [
+        r#"{"time":"1970-01-01T00:00:00Z","daemon":"A","event":"installed","version":"1"}"#,
+        r#"{"time":"1970-01-01T00:00:00Z","daemon":"A","event":"reloaded","version":"1"}"#,
+        r#"{"time":"1970-01-01T00:00:00Z","daemon":"A","event":"crash-loop","cause":"it fell"}"#,
+        r#"{"time":"1970-01-01T00:00:00Z","daemon":"A","event":"rolled-back","cause":"it fell"}"#,
+    ] {
+        let event: DaeEvent = serde_json::from_str(text).unwrap();
+        assert_ne!(event.kind, DaeEventKind::Unknown, "{text}");
+    }
+}
+
+#[test]
+fn an_event_is_a_sentence() {
+    let hash = "31f94cbfe149aabb".to_owned();
+    for (kind, expected) in [
+        (
+            DaeEventKind::Installed {
+                version: "0.1.0".to_owned(),
+                hash: hash.clone(),
+            },
+            "A#2: installed: version 0.1.0 (31f94cbfe149)",
+        ),
+        (
+            DaeEventKind::Reloaded {
+                version: "0.2.0".to_owned(),
+                hash: String::new(),
+                changes: "+shout".to_owned(),
+            },
+            "A#2: took over: version 0.2.0; its commands have changed: +shout",
+        ),
+        (
+            DaeEventKind::RestartPlanned {
+                cause: "it fell".to_owned(),
+                wait_ms: 0,
+                rule: None,
+            },
+            "A#2: restart at once: it fell",
+        ),
+        (
+            DaeEventKind::RolledBack {
+                cause: "it fell".to_owned(),
+                hash,
+            },
+            "A#2: rolled back to 31f94cbfe149: it fell",
+        ),
+        (
+            DaeEventKind::HostStarted {
+                version: "1".to_owned(),
+                pid: 5,
+                after_crash: true,
+            },
+            "A#2: host 1 started (pid 5); the host before it did not end in order",
+        ),
+    ] {
+        assert_eq!(event(kind).to_string(), expected);
+    }
+}

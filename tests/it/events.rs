@@ -1,0 +1,328 @@
+//! `dae-host events` and `explain`: the history of a home, with a host, without one, and over its restarts.
+
+use std::collections::HashSet;
+
+use dae_tests::{Ecosystem, Guest, LIMIT, until, until_some};
+use serde_json::{Value, json};
+
+/// Flags of `install` for each mode.
+const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
+
+/// A time that is longer than any test (ms).
+const FOR_EVER_MS: u64 = 3_600_000;
+
+/// The states of a daemon that have an event of their own, by the event.
+const STATES: [(&str, &str); 8] = [
+    ("started", "starting"),
+    ("ready", "ready"),
+    ("degraded", "degraded"),
+    ("restart-planned", "backoff"),
+    ("crash-loop", "crash-loop"),
+    ("failed", "failed"),
+    ("finished", "finished"),
+    ("stopped", "stopped"),
+];
+
+/// Returns the kept events of these daemons.
+#[track_caller]
+fn kept(ecosystem: &Ecosystem, names: &[&str]) -> Vec<Value> {
+    let words = [&["events", "--json", "-n", "10000"], names].concat();
+    ecosystem.cli(&words).ok().json_lines()
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    let kinds = events.iter().filter_map(|event| event["event"].as_str());
+    kinds.collect()
+}
+
+/// Waits for an event of that kind, and returns it.
+#[track_caller]
+fn until_event(ecosystem: &Ecosystem, name: &str, kind: &str) -> Value {
+    until_some(LIMIT, kind, || {
+        let mut events = kept(ecosystem, &[name]);
+        events.retain(|event| event["event"] == kind);
+        events.pop()
+    })
+}
+
+#[track_caller]
+fn install(ecosystem: &Ecosystem, flags: &[&str], config: &Value, settings: &Value) -> Guest {
+    let (config, settings) = (config.to_string(), settings.to_string());
+    let flags = [flags, &["--config", &config, "--settings", &settings]].concat();
+    ecosystem.install("Probe", "probe", &flags)
+}
+
+/// Waits for an instance, and has it panic.
+#[track_caller]
+fn panic_in_a_new_instance(guest: &mut Guest) {
+    assert_eq!(guest.ask("echo", &json!([1])), 1);
+    let _ = guest.ask_in_vain("panic", &json!([]));
+}
+
+/// Returns the states that the supervisor logged, each once in a row. A reload has an event for its outcome.
+fn logged_states(ecosystem: &Ecosystem) -> Vec<String> {
+    let states = || STATES.iter().map(|(_, state)| *state);
+    let state = |text: &String| {
+        let word = text.split(':').next()?;
+        let is_whole = text.len() == word.len() || text[word.len()..].starts_with(": ");
+        states().find(|state| is_whole && *state == word)
+    };
+    let mut found: Vec<String> = Vec::new();
+    for text in ecosystem.logged("Probe") {
+        let state = state(&text).map(str::to_owned);
+        found.extend(state.filter(|state| found.last() != Some(state)));
+    }
+    found
+}
+
+/// Returns the states that the kept events show, each once in a row.
+fn event_states(ecosystem: &Ecosystem) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for kind in kinds(&kept(ecosystem, &["Probe"])) {
+        let state = STATES.iter().find(|(event, _)| *event == kind);
+        let state = state.map(|(_, state)| (*state).to_owned());
+        found.extend(state.filter(|state| found.last() != Some(state)));
+    }
+    found
+}
+
+#[test]
+fn every_change_of_state_has_an_event() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let policy = json!({
+            "on_panic": "restart", "rollback_window_ms": 0,
+            "restart": {"burst_max": 2, "backoff_first_ms": 20, "served_ms": FOR_EVER_MS},
+        });
+        let mut guest = install(&ecosystem, flags, &json!({}), &policy);
+        for _ in 0..3 {
+            panic_in_a_new_instance(&mut guest);
+        }
+        let _ = ecosystem.until_state("Probe", "crash-loop");
+        let _ = ecosystem.cli(&["restart", "Probe"]).ok();
+        let _ = ecosystem.cli(&["reload", "Probe"]).ok();
+        let _ = ecosystem.cli(&["stop", "Probe"]).ok();
+        let _ = ecosystem.cli(&["start", "Probe"]).ok();
+        let file = ecosystem.plugin("probe");
+        let file = file.to_str().expect("UTF-8");
+        let replace = |config: &str, settings: &str, code| {
+            let words = ["install", "Probe", file, "--replace", "--config", config];
+            let words = [&words[..], &["--settings", settings]].concat();
+            let _ = ecosystem.cli(&words).code(code);
+        };
+        replace(r#"{"wrong": 1}"#, "{}", 1);
+        replace(
+            r#"{"run": "return"}"#,
+            r#"{"restart": {"restart": "never"}}"#,
+            0,
+        );
+        let _ = ecosystem.cli(&["restart", "Probe"]);
+        replace(
+            r#"{"run": "fail"}"#,
+            r#"{"restart": {"restart": "never"}, "rollback_window_ms": 0}"#,
+            0,
+        );
+        let _ = ecosystem.until_state("Probe", "finished");
+        until(LIMIT, "the log and the events have the same states", || {
+            logged_states(&ecosystem) == event_states(&ecosystem)
+        });
+        let states: HashSet<String> = event_states(&ecosystem).into_iter().collect();
+        let expected = [
+            "starting",
+            "ready",
+            "backoff",
+            "crash-loop",
+            "stopped",
+            "finished",
+        ];
+        for state in expected {
+            assert!(states.contains(state), "{state}: {states:?}");
+        }
+        let events = kept(&ecosystem, &["Probe"]);
+        let found: HashSet<&str> = kinds(&events).into_iter().collect();
+        for kind in [
+            "crashed",
+            "reloaded",
+            "refused",
+            "settings-changed",
+            "installed",
+        ] {
+            assert!(found.contains(kind), "{kind}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn an_event_says_why_and_by_which_rule() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let policy = json!({
+            "on_panic": "restart", "rollback_window_ms": 0,
+            "restart": {"burst_max": 1, "backoff_first_ms": 20, "served_ms": FOR_EVER_MS},
+        });
+        let mut guest = install(&ecosystem, flags, &json!({}), &policy);
+        for _ in 0..2 {
+            panic_in_a_new_instance(&mut guest);
+        }
+        let event = until_event(&ecosystem, "Probe", "restart-planned");
+        assert_eq!(
+            event["rule"],
+            json!({"kind": "backoff", "in_a_row": 0, "first_ms": 20, "max_ms": 30_000})
+        );
+        let event = until_event(&ecosystem, "Probe", "crash-loop");
+        assert_eq!(
+            event["rule"],
+            json!({"limit": "burst", "restarts": 1, "max": 1, "window_ms": 30_000})
+        );
+        let told = ecosystem.cli(&["explain", "Probe"]).ok().stdout;
+        for part in [
+            "Probe is crash-loop",
+            "restart Probe` tries again",
+            "crashed: a handler panicked",
+            "because it is restart 1 in a row; the wait is 20 ms at first",
+            "because 1 restarts in 30 s are no fewer than the 1 that are allowed (restart.burst_max in restart.burst_ms)",
+        ] {
+            assert!(told.contains(part), "{part:?} is missing:\n{told}");
+        }
+    }
+}
+
+#[test]
+fn an_install_tells_what_it_changed_and_no_secret() {
+    let ecosystem = Ecosystem::start();
+    let _ = ecosystem.install("Probe", "probe", &[]);
+    let file = ecosystem.plugin("probe");
+    let file = file.to_str().expect("UTF-8");
+    let words = [
+        "install",
+        "Probe",
+        file,
+        "--replace",
+        "--config",
+        r#"{"run_ms": 424242}"#,
+    ];
+    let words = [
+        &words[..],
+        &["--settings", r#"{"restart": {"burst_max": 9}}"#],
+    ]
+    .concat();
+    let _ = ecosystem.cli(&words).ok();
+    let event = until_event(&ecosystem, "Probe", "settings-changed");
+    assert_eq!(
+        event["changed"],
+        json!(["config.run_ms", "settings.restart.burst_max: 5 → 9"])
+    );
+    let _ = ecosystem.cli(&["isolate", "Probe"]).ok();
+    let _ = until_event(&ecosystem, "Probe", "isolated");
+    let _ = ecosystem.cli(&["embed", "Probe"]).ok();
+    let _ = until_event(&ecosystem, "Probe", "embedded");
+    let text = ecosystem.cli(&["events"]).ok().stdout;
+    assert!(!text.contains("424242"), "{text}");
+    assert!(text.contains("moved to a subprocess"), "{text}");
+}
+
+#[test]
+fn the_history_outlives_the_host_and_tells_how_it_ended() {
+    let mut ecosystem = Ecosystem::start();
+    let _ = ecosystem.install("Probe", "probe", &[]);
+    ecosystem.kill();
+    let told = ecosystem.cli(&["explain", "Probe"]).ok().stdout;
+    assert!(told.contains("Probe: no host runs it now"), "{told}");
+    assert!(told.contains("generation 1: ready"), "{told}");
+    ecosystem.wake(&[]);
+    ecosystem.stop();
+    ecosystem.wake(&[]);
+    let starts: Vec<Value> = kept(&ecosystem, &["Dae"])
+        .into_iter()
+        .filter(|event| event["event"] == "host-started")
+        .map(|event| event["after_crash"].clone())
+        .collect();
+    assert_eq!(starts, [json!(false), json!(true), json!(false)]);
+    let events = kept(&ecosystem, &[]);
+    let ids: Vec<u64> = events
+        .iter()
+        .filter_map(|event| event["id"].as_u64())
+        .collect();
+    assert_eq!(ids.len(), events.len());
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+}
+
+#[test]
+fn followers_see_everything_once_over_a_restart_of_the_host() {
+    let mut ecosystem = Ecosystem::start();
+    let _ = ecosystem.install("Probe", "probe", &[]);
+    let mut following = ecosystem.cli_running(&["events", "-f", "--json", "Probe"]);
+    let _ = following.line_with(r#""event":"installed""#, LIMIT);
+    ecosystem.kill();
+    ecosystem.wake(&[]);
+    let _ = following.line_with(r#""event":"ready""#, LIMIT);
+    let _ = ecosystem.cli(&["stop", "Probe"]).ok();
+    let _ = following.line_with(r#""event":"stopped""#, LIMIT);
+    // The host as it is stopped says nothing of a stopped daemon; its start is the next event.
+    ecosystem.stop();
+    ecosystem.wake(&[]);
+    let _ = ecosystem.cli(&["start", "Probe"]).ok();
+    let _ = following.line_with(r#""event":"started""#, LIMIT);
+    let next = following.line(LIMIT);
+    assert!(next.contains(r#""event":"ready""#), "{next}");
+}
+
+#[test]
+fn events_are_chosen_by_time_number_and_name() {
+    let ecosystem = Ecosystem::start();
+    let _ = ecosystem.install("One", "probe", &[]);
+    let _ = ecosystem.install("Two", "probe", &[]);
+    let all = kept(&ecosystem, &["One", "Two"]);
+    assert_eq!(kinds(&all), ["started", "ready", "installed"].repeat(2));
+    let last = ecosystem.cli(&["events", "One", "-n", "2", "--json"]).ok();
+    assert_eq!(kinds(&last.json_lines()), ["ready", "installed"]);
+    let until = all[2]["time"].as_str().expect("a time");
+    let words = ["events", "One", "Two", "--until", until, "--json"];
+    assert_eq!(ecosystem.cli(&words).ok().json_lines().len(), 3);
+    let words = ["events", "--since", "2h", "--until", "1h"];
+    let none = ecosystem.cli(&words).ok();
+    assert!(
+        none.stdout.is_empty() && none.says(&["no events"]),
+        "{none:?}"
+    );
+    let line = ecosystem.cli(&["events", "One", "-n", "1"]).ok().stdout;
+    assert!(line.contains("Z One#1: installed: version"), "{line}");
+}
+
+#[test]
+fn a_wrong_name_time_or_home_is_one_clear_sentence() {
+    let mut ecosystem = Ecosystem::start();
+    let _ = ecosystem.install("Probe", "probe", &[]);
+    for words in [
+        &["events", "Prob"][..],
+        &["events", "-f", "Prob"],
+        &["explain", "Prob"],
+    ] {
+        let output = ecosystem.cli(words).code(4);
+        assert!(output.says(&["did you mean", "Probe"]), "{output:?}");
+    }
+    let output = ecosystem.cli(&["events", "--since", "soon"]).code(2);
+    assert!(output.says(&["17:30"]), "{output:?}");
+    let _ = ecosystem.cli(&["events", "-f", "--until", "1h"]).code(2);
+    ecosystem.stop();
+    let _ = ecosystem.cli(&["events", "-f"]).code(7);
+    assert!(!ecosystem.cli(&["events"]).ok().stdout.is_empty());
+}
+
+#[test]
+fn a_home_that_takes_no_events_holds_nobody_up() {
+    let mut ecosystem = Ecosystem::asleep();
+    let events = ecosystem.home().join("events");
+    std::fs::create_dir_all(&events).expect("a directory");
+    let file = events.join("events.log");
+    std::os::unix::fs::symlink("/nowhere/at/all", &file).expect("a link that leads nowhere");
+    ecosystem.wake(&[]);
+    let mut following = ecosystem.cli_running(&["events", "-f"]);
+    let mut guest = ecosystem.install("Probe", "probe", &[]);
+    assert_eq!(guest.ask("echo", &json!([1])), 1);
+    let _ = following.line_with("Probe#1: ready", LIMIT);
+    std::fs::remove_file(&file).expect("it is removed");
+    let _ = ecosystem.cli(&["stop", "Probe"]).ok();
+    let _ = following.line_with("the disk works again", LIMIT);
+    let _ = until_event(&ecosystem, "Probe", "stopped");
+}
