@@ -325,4 +325,5 @@ fn a_home_that_takes_no_events_holds_nobody_up() {
     let _ = ecosystem.cli(&["stop", "Probe"]).ok();
     let _ = following.line_with("the disk works again", LIMIT);
     let _ = until_event(&ecosystem, "Probe", "stopped");
+    ecosystem.leaves("the file of the events, which could not be opened before");
 }

@@ -85,6 +85,8 @@ fn the_json_page_explains_every_key() {
     explains("## `new`", &json(&["new", &made]));
     let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();
     explains("## `logs`", &json!(logs));
+    let events = ecosystem.cli(&["--json", "events"]).ok().json_lines();
+    explains("## `events`", &json!(events));
     explains("## `shutdown`", &json(&["shutdown"]));
     assert_eq!(ecosystem.end(), 0);
 }
@@ -117,4 +119,31 @@ fn the_tables_of_the_json_page_have_the_keys_of_the_reports() {
         keys.retain(|key| !key.contains(':'));
         assert_eq!(keys, fields(file, name), "{heading}");
     }
+}
+
+#[test]
+fn the_json_page_explains_every_kind_of_event() {
+    let source = page("host/store/src/event.rs");
+    let body = source.split("pub enum DaeEventKind {").nth(1);
+    let body = body.and_then(|rest| rest.split("\n}").next());
+    let is_variant =
+        |line: &&str| line.starts_with("    ") && line.as_bytes()[4].is_ascii_uppercase();
+    let variants = body.expect("the enum").lines().filter(is_variant);
+    let kinds = variants.map(|line| {
+        let name = line.trim().trim_end_matches(['{', ',', ' ']);
+        let dashed = name.chars().map(|c| match c.is_ascii_uppercase() {
+            true => format!("-{}", c.to_ascii_lowercase()),
+            false => c.to_string(),
+        });
+        dashed
+            .collect::<String>()
+            .trim_start_matches('-')
+            .to_owned()
+    });
+    let explained = quoted(&section(PAGE, "## `events`"));
+    // An event of a later version has no name here.
+    let missing: Vec<String> = kinds
+        .filter(|kind| kind != "unknown" && !explained.contains(kind))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
