@@ -157,6 +157,10 @@ impl Out {
     pub(super) fn record(&self, record: &Record) -> Result<()> {
         match self.json {
             true => self.document(record),
+            false if self.width.is_some() => {
+                let time = moment::precise(record.time, &TimeZone::system());
+                self.styled(&record.terminal_line(&time, self.ansi))
+            }
             false => self.styled(&record.line(self.ansi)),
         }
     }

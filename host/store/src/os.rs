@@ -16,6 +16,7 @@ mod handle;
 pub(crate) mod home_lock;
 #[cfg(windows)]
 mod in_use;
+pub(crate) mod journald;
 pub(crate) mod log_file;
 pub(crate) mod plugin_file;
 pub(crate) mod private;

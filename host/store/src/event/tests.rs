@@ -49,7 +49,7 @@ fn an_event_is_a_sentence() {
         (
             DaeEventKind::Installed {
                 version: "0.1.0".to_owned(),
-                hash: hash.clone(),
+                hash,
             },
             "A#2: installed: version 0.1.0 (31f94cbfe149)",
         ),
@@ -72,9 +72,8 @@ fn an_event_is_a_sentence() {
         (
             DaeEventKind::RolledBack {
                 cause: "it fell".to_owned(),
-                hash,
             },
-            "A#2: rolled back to 31f94cbfe149: it fell",
+            "A#2: rolled back: it fell",
         ),
         (
             DaeEventKind::HostStarted {

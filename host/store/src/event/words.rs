@@ -101,13 +101,7 @@ impl fmt::Display for DaeEventKind {
             Kind::CrashLoop { cause, .. } => write!(f, "crash loop: {cause}"),
             Kind::Failed { cause } => write!(f, "failed: {cause}"),
             Kind::Finished => f.write_str("finished"),
-            Kind::RolledBack { cause, hash } => {
-                f.write_str("rolled back")?;
-                if !hash.is_empty() {
-                    write!(f, " to {}", short(hash))?;
-                }
-                reason(f, "", cause)
-            }
+            Kind::RolledBack { cause } => write!(f, "rolled back: {cause}"),
             Kind::Quarantined { hash, reason: why } => {
                 write!(f, "file {} quarantined: {why}", short(hash))
             }
