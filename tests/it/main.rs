@@ -25,6 +25,7 @@ mod hostile;
 mod install;
 mod isolation;
 mod lifecycle;
+mod listen;
 mod loader;
 mod logs;
 mod many;

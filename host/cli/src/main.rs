@@ -22,8 +22,11 @@ mod guest;
 mod history;
 mod incoming;
 mod interrupted;
+mod json_object;
+mod listen;
 mod logs;
 mod moment;
+mod names;
 mod new;
 mod offline;
 mod query;
@@ -98,11 +101,11 @@ enum Command {
     /// Stop and remove daemons; their states and logs are kept for a week
     Uninstall(change::UninstallArgs),
     /// Start stopped daemons
-    Start(change::Names),
+    Start(names::Names),
     /// Stop daemons; they stay installed and stay stopped
-    Stop(change::Names),
+    Stop(names::Names),
     /// Replace running daemons by new instances of the same code; connections stay
-    Restart(change::Names),
+    Restart(names::Names),
     /// Replace a daemon's code by its file as it is now; connections stay, no command is lost
     Reload(change::ReloadArgs),
     /// Go back to the code before, or to any stored version (`--list`, `--to`)
@@ -110,9 +113,9 @@ enum Command {
     /// Print a daemon's state as JSON, or list the archived states
     State(history::Args),
     /// Move daemons to subprocesses; connections stay, no command is lost
-    Isolate(change::Names),
+    Isolate(names::Names),
     /// Move daemons from subprocesses into the host's process; connections stay, no command is lost
-    Embed(change::Names),
+    Embed(names::Names),
     /// List all daemons, Dae first
     List,
     /// Look for daemons of other hosts and programs of this user, and show them
@@ -123,6 +126,8 @@ enum Command {
     Options(query::Name),
     /// Run a daemon's command and print its result as JSON on one line
     Call(call::CallArgs),
+    /// Print the events of a daemon or a topic as they come
+    Listen(listen::Args),
     /// Write the source of a client with types: the daemon's commands as a Rust trait
     Client(client_trait::ClientArgs),
     /// Show the daemons' log
@@ -226,6 +231,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Status(name) => query::status(&session, &name),
         Command::Options(name) => query::options(&session, &name),
         Command::Call(args) => call::call(&session, &args),
+        Command::Listen(args) => listen::listen(&session, &args),
         Command::Client(args) => client_trait::client(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
         Command::Explain(args) => explain::explain(&session, &args),

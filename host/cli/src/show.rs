@@ -10,6 +10,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -139,6 +140,21 @@ impl Out {
             }
             None => format!("{} {text}", moment::long(event.time)),
         })
+    }
+
+    /// Prints a line that a daemon has sent, at a terminal behind the local time.
+    pub(super) fn received(&self, document: &impl Serialize, line: &str) -> Result<()> {
+        if self.json {
+            return self.document(document);
+        }
+        let line = printable::one_line(line);
+        match self.width {
+            Some(_) => {
+                let time = moment::precise(Timestamp::now(), &TimeZone::system());
+                self.styled(&format!("{time}  {line}"))
+            }
+            None => self.styled(&line),
+        }
     }
 
     /// Returns an escaped text in the colour of its weight.

@@ -305,25 +305,29 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
         "status" => ended(one(arguments).and_then(|name: String| dae.status(&name))),
         "find" => ended(one(arguments).and_then(|name: String| dae.find(&name))),
         "greet" => ended(one(arguments).and_then(|home: String| dae.greet(&home))),
-        "logs" => {
-            let answered = match one(arguments) {
-                Ok(request) => logs::logs(dae, request).await,
-                Err(fault) => Err(fault),
-            };
-            followed(dae, guest, answered, Follower::run)
-        }
-        "events" => {
-            let answered = match one(arguments) {
-                Ok(request) => events::events(dae, request).await,
-                Err(fault) => Err(fault),
-            };
-            followed(dae, guest, answered, EventFollower::run)
-        }
+        "logs" => match one(arguments) {
+            Ok(request) => followed(dae, guest, logs::logs(dae, request).await, Follower::run),
+            Err(fault) => ended(Err::<(), _>(fault)),
+        },
+        "events" => match one(arguments) {
+            Ok(request) => {
+                let answered = events::events(dae, request).await;
+                followed(dae, guest, answered, EventFollower::run)
+            }
+            Err(fault) => ended(Err::<(), _>(fault)),
+        },
         "shutdown" => shutdown(dae, arguments),
         "scan" => ended(match none(arguments) {
             Ok(()) => dae.scan().await,
             Err(fault) => Err(fault),
         }),
+        _ => change(dae, name, arguments).await,
+    }
+}
+
+/// Answers a command that changes a daemon, or that takes a daemon's name.
+async fn change(dae: &Dae, name: &str, arguments: &[u8]) -> BuiltInAnswer {
+    match name {
         "install" => ended(match one(arguments) {
             Ok(request) => dae.install_with(request).await,
             Err(fault) => Err(fault),
@@ -341,7 +345,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
             Err(fault) => Err(fault),
         }),
         _ => match one::<String>(arguments) {
-            Ok(daemon) => change(dae, name, &daemon).await,
+            Ok(daemon) => change_by_name(dae, name, &daemon).await,
             Err(fault) => ended(Err::<(), _>(fault)),
         },
     }
@@ -391,7 +395,7 @@ fn shutdown(dae: &Dae, arguments: &[u8]) -> BuiltInAnswer {
     }
 }
 
-async fn change(dae: &Dae, what: &str, daemon: &str) -> BuiltInAnswer {
+async fn change_by_name(dae: &Dae, what: &str, daemon: &str) -> BuiltInAnswer {
     match what {
         "start" => ended(dae.start(daemon).await),
         "stop" => ended(dae.stop(daemon).await),
