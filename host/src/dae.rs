@@ -31,6 +31,7 @@ mod carry;
 mod catalogue;
 mod change;
 mod changes;
+mod configure;
 mod departure;
 mod endpoint;
 mod events;

@@ -243,6 +243,14 @@ fn records_are_chosen_by_name_time_level_and_text() {
         r#""One": "an Error""#
     );
     assert_eq!(shown(&["--until", "1h"]), "");
+}
+
+#[test]
+fn a_follower_gets_the_chosen_records_only() {
+    let ecosystem = Ecosystem::start();
+    let mut two = ecosystem.install("Two", "lifecycle", &[]);
+    let mut three = ecosystem.install("Three", "lifecycle", &[]);
+    let _ = ecosystem.install("One", "lifecycle", &[]);
     let mut following = ecosystem.cli_running(&["logs", "-f", "--level", "error", "One", "Two"]);
     three.ask("log", &json!(["error", "of another"]));
     two.ask("log", &json!(["warn", "too mild"]));

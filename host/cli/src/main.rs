@@ -13,6 +13,7 @@ mod change;
 mod check;
 mod client;
 mod client_trait;
+mod config;
 mod dev;
 mod events;
 mod exit;
@@ -110,6 +111,8 @@ enum Command {
     Reload(change::ReloadArgs),
     /// Go back to the code before, or to any stored version (`--list`, `--to`)
     Rollback(change::RollbackArgs),
+    /// Show the values that a daemon runs with, or change them
+    Config(config::Args),
     /// Print a daemon's state as JSON, or list the archived states
     State(history::Args),
     /// Move daemons to subprocesses; connections stay, no command is lost
@@ -223,6 +226,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Restart(names) => change::change(&session, "restart", &names),
         Command::Reload(args) => change::reload(&session, &args),
         Command::Rollback(args) => change::rollback(&session, args),
+        Command::Config(args) => config::config(&session, &args),
         Command::State(args) => history::state(&session, &args),
         Command::Isolate(names) => change::change(&session, "isolate", &names),
         Command::Embed(names) => change::change(&session, "embed", &names),

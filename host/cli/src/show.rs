@@ -110,6 +110,15 @@ impl Out {
         }
     }
 
+    /// Reports a change with several lines: a document with `--json`, else the text, which `--quiet` omits.
+    pub(super) fn changes(&self, value: &impl Serialize, text: &str) -> Result<()> {
+        match (self.json, self.quiet) {
+            (true, _) => self.document(value),
+            (false, true) => Ok(()),
+            (false, false) => self.line(text),
+        }
+    }
+
     /// Prints a remark for a person on standard error.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {

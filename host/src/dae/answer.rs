@@ -65,7 +65,7 @@ const ON_TCP: [CommandRow; 6] = [
     ),
 ];
 
-const ON_CONTROL: [CommandRow; 17] = [
+const ON_CONTROL: [CommandRow; 19] = [
     (
         "greet",
         Some(("home", "string")),
@@ -135,6 +135,16 @@ const ON_CONTROL: [CommandRow; 17] = [
     ),
     ("state", Some(("name", "string")), "A daemon's state."),
     (
+        "config",
+        Some(("name", "string")),
+        "The values that a daemon runs with, and where each comes from.",
+    ),
+    (
+        "configure",
+        Some(("request", "ConfigureRequest")),
+        "Changes the values that a daemon runs with, or says what would change.",
+    ),
+    (
         "shutdown",
         None,
         "Has the host end in order; returns which host that is, before the end.",
@@ -156,8 +166,8 @@ const FOLLOWED: [CommandRow; 2] = [
 ];
 
 /// The commands that a host still runs while it ends: those that change nothing, and the one that ends it.
-const WHILE_ENDING: [&str; 9] = [
-    "greet", "list", "status", "find", "scan", "state", "logs", "events", "shutdown",
+const WHILE_ENDING: [&str; 10] = [
+    "greet", "list", "status", "find", "scan", "state", "config", "logs", "events", "shutdown",
 ];
 
 /// Opens both gates.
@@ -336,6 +346,10 @@ async fn change(dae: &Dae, name: &str, arguments: &[u8]) -> BuiltInAnswer {
             Ok(wish) => dae.uninstall_with(wish.into()).await,
             Err(fault) => Err(fault),
         }),
+        "configure" => ended(match one(arguments) {
+            Ok(request) => dae.configure(request).await,
+            Err(fault) => Err(fault),
+        }),
         "reload" => ended(match one::<ReloadRequest>(arguments) {
             Ok(request) => dae.reload_with(request).await,
             Err(fault) => Err(fault),
@@ -402,6 +416,7 @@ async fn change_by_name(dae: &Dae, what: &str, daemon: &str) -> BuiltInAnswer {
         "versions" => ended(dae.versions(daemon).await),
         "state" => ended(dae.state(daemon).await),
         "isolate" => ended(dae.set_mode(daemon, Mode::Subprocess).await),
+        "config" => ended(dae.config_of(daemon)),
         "embed" => ended(dae.set_mode(daemon, Mode::InProcess).await),
         _ => ended(dae.restart(daemon).await),
     }

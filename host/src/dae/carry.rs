@@ -31,6 +31,8 @@ pub(super) enum ChangeKind {
     Isolate,
     /// The move into the host's process.
     Embed,
+    /// Other values for the same code.
+    Configure,
 }
 
 impl ChangeKind {
@@ -45,6 +47,7 @@ impl ChangeKind {
             ChangeKind::Restart => "restart",
             ChangeKind::Isolate => "isolate",
             ChangeKind::Embed => "embed",
+            ChangeKind::Configure => "config",
         }
     }
 

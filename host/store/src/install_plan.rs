@@ -358,6 +358,57 @@ fn check_replace(
     })
 }
 
+/// Refuses a port that is pinned for another daemon, even if that one doesn't run.
+///
+/// # Errors
+/// The port is pinned.
+pub fn check_port(registry: &Registry, name: &str, port: u16) -> Result<(), InstallRefusal> {
+    let is_pinned = |entry: &Entry| entry.port_pinned && entry.port == Some(port);
+    let mut others = registry.daemons.iter().filter(|(other, _)| *other != name);
+    match others.find(|(_, entry)| is_pinned(entry)) {
+        Some((other, _)) => Err(InstallRefusal::failed(format!(
+            "port {port} is pinned for {other}; choose another one"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses settings by which the daemon waits for one that waits for it. A circle in the config file is reported
+/// when the host starts, and doesn't prevent an install.
+///
+/// # Errors
+/// There is a circle.
+pub fn check_order(
+    (registry, config): (&Registry, &Config),
+    name: &str,
+    after: &[String],
+) -> Result<(), InstallRefusal> {
+    let after_of = |installed: &str| {
+        let entry = registry.daemons.get(installed);
+        let settings = entry.and_then(|entry| config.settings(installed, &entry.settings).ok());
+        settings.map(|settings| settings.after).unwrap_or_default()
+    };
+    let mut seen = HashSet::new();
+    let mut way = vec![name.to_owned()];
+    let mut left: Vec<(String, usize)> = after.iter().map(|other| (other.clone(), 1)).collect();
+    while let Some((other, depth)) = left.pop() {
+        way.truncate(depth);
+        way.push(other.clone());
+        if other == name {
+            return Err(InstallRefusal::failed(format!(
+                "its start order is a circle: {}",
+                way.join(" after ")
+            )));
+        }
+        // Each daemon is visited once, whatever ways lead to it.
+        if seen.insert(other.clone()) {
+            let next = after_of(&other).into_iter();
+            left.extend(next.map(|next| (next, depth + 1)));
+        }
+    }
+    Ok(())
+}
+
 /// The data that the entry of an install depends on.
 struct Rules<'a> {
     name: &'a str,
@@ -379,13 +430,15 @@ impl Rules<'_> {
                 text,
             })?;
         }
-        self.check_port()?;
+        if let Some(port) = self.request.port {
+            check_port(self.registry, self.name, port)?;
+        }
         let given = self.given_settings();
         let settings = self.config.settings(self.name, &given);
         let settings = settings.map_err(InstallRefusal::failed)?;
         let mode = self.mode(&settings)?;
         if self.request.settings.is_some() {
-            self.check_order(&settings.after)?;
+            check_order((self.registry, self.config), self.name, &settings.after)?;
         }
         let mut entry = Entry {
             settings: given,
@@ -396,22 +449,6 @@ impl Rules<'_> {
             entry.set_source(&home.data, &self.request.file);
         }
         Ok((entry, settings))
-    }
-
-    /// Refuses a port that is pinned for another daemon, even if that one doesn't run.
-    fn check_port(&self) -> Result<(), InstallRefusal> {
-        let Some(port) = self.request.port else {
-            return Ok(());
-        };
-        let is_pinned = |entry: &Entry| entry.port_pinned && entry.port == Some(port);
-        let daemons = self.registry.daemons.iter();
-        let mut others = daemons.filter(|(other, _)| *other != self.name);
-        match others.find(|(_, entry)| is_pinned(entry)) {
-            Some((other, _)) => Err(InstallRefusal::failed(format!(
-                "port {port} is pinned for {other}; choose another one"
-            ))),
-            None => Ok(()),
-        }
     }
 
     /// Returns the given settings: the new ones, or else the previous ones.
@@ -431,40 +468,6 @@ impl Rules<'_> {
             checked.map_err(|fault| InstallRefusal::failed(fault.to_string()))?;
         }
         Ok(mode)
-    }
-
-    /// Refuses settings by which the daemon waits for one that waits for it. A circle in the config file is reported
-    /// when the host starts, and doesn't prevent an install.
-    fn check_order(&self, after: &[String]) -> Result<(), InstallRefusal> {
-        let mut seen = HashSet::new();
-        let mut way = vec![self.name.to_owned()];
-        let mut left: Vec<(String, usize)> = after.iter().map(|other| (other.clone(), 1)).collect();
-        while let Some((other, depth)) = left.pop() {
-            way.truncate(depth);
-            way.push(other.clone());
-            if other == self.name {
-                return Err(InstallRefusal::failed(format!(
-                    "its start order is a circle: {}",
-                    way.join(" after ")
-                )));
-            }
-            // Each daemon is visited once, whatever ways lead to it.
-            if seen.insert(other.clone()) {
-                let next = self.after_of(&other).into_iter();
-                left.extend(next.map(|next| (next, depth + 1)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the daemons that an installed daemon starts after.
-    fn after_of(&self, installed: &str) -> Vec<String> {
-        let entry = self.registry.daemons.get(installed);
-        let settings = entry.and_then(|entry| {
-            let settings = self.config.settings(installed, &entry.settings);
-            settings.ok()
-        });
-        settings.map(|settings| settings.after).unwrap_or_default()
     }
 
     /// Returns the new entry, without its source, settings and mode.

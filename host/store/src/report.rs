@@ -390,6 +390,53 @@ pub struct UninstallRequest {
     pub purge: bool,
 }
 
+/// The request of `configure`: a change of the values that a daemon runs with. Absent ones stay.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfigureRequest {
+    /// The daemon's name.
+    pub name: String,
+    /// The JSON object passed to the daemon's `start`.
+    pub config: Option<serde_json::Value>,
+    /// The settings that override those of config.json5.
+    pub settings: Option<serde_json::Value>,
+    /// The port to pin.
+    pub port: Option<u16>,
+    /// The process in which its code runs.
+    pub mode: Option<Mode>,
+    /// True to change nothing, and to answer what would change.
+    pub dry_run: bool,
+}
+
+/// The way in which a change takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TakesEffect {
+    /// There is nothing to change.
+    Unchanged,
+    /// A new instance takes over; connections stay.
+    Reload,
+    /// The daemon is stopped and started; connections are closed.
+    Restart,
+    /// The daemon is stopped, and has the values from its next start on.
+    NextStart,
+}
+
+/// The reply to `configure`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Configured {
+    /// The daemon's name.
+    pub name: String,
+    /// The changed values, each with the value before and now, for a person.
+    pub changed: Vec<String>,
+    /// The way in which the change takes effect.
+    pub takes_effect: TakesEffect,
+    /// True if nothing was changed, since the request asked only what would.
+    pub dry_run: bool,
+    /// The duration of the change, in milliseconds.
+    pub ms: u64,
+}
+
 /// The reply to `uninstall`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Uninstalled {

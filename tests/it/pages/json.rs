@@ -15,8 +15,11 @@ const INSTALL: &str = "## `install`, `reload`, `rollback`";
 const VERSIONS: &str = "## `rollback --list`";
 
 /// Keys whose values are an author's own, are JSON Schemas, or have names for keys.
-const FREE: [&str; 7] = [
+const FREE: [&str; 10] = [
     "config",
+    "given",
+    "origins",
+    "settings",
     "data",
     "fields",
     "options",
@@ -78,6 +81,12 @@ fn the_json_page_explains_every_key() {
     explains("## `state`", &json(&["state", "Counter", "--history"]));
     explains(VERSIONS, &json(&["rollback", "Counter", "--list"]));
     explains(CHANGE, &json(&["isolate", "Counter"]));
+    let config = json(&["config", "Counter"]);
+    explains("## `config`", &config);
+    explains(
+        "## `config`",
+        &json(&["config", "Counter", "set", "port=1", "--dry-run"]),
+    );
     explains("## `uninstall`", &json(&["uninstall", "Counter"]));
     explains("## `check`", &json(&["check", &file]));
     explains("## `client`", &json(&["client", &file]));
