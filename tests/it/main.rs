@@ -3,6 +3,7 @@
 //! There is one file per subject. Every test has an ecosystem of its own in a temporary directory, so tests run at the
 //! same time and in any order. See `dae_tests` for the harness.
 
+mod apply;
 mod bad_input;
 mod call;
 mod cli;

@@ -201,6 +201,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         force,
         drop_in: false,
         strict: caller_check.strict,
+        applied_from: None,
     })
 }
 

@@ -179,29 +179,35 @@ fn put(
         ("port" | "mode", None) => {
             return Err(wrong("can't be unset; `set` changes it").into());
         }
-        (path, value) => {
-            let (object, path) = match path.strip_prefix(OF_DAEMON) {
-                Some("") => {
-                    return Err(wrong("is a whole object; name its members, as config.NAME").into());
-                }
-                Some(inner) if inner.starts_with('.') => {
-                    let config = request.config.get_or_insert_with(|| present.config.clone());
-                    (config, &inner[1..])
-                }
-                _ => {
-                    let given = request
-                        .settings
-                        .get_or_insert_with(|| present.given.clone());
-                    (given, path.strip_prefix(OF_HOST).unwrap_or(path))
-                }
-            };
-            if path.split('.').any(str::is_empty) {
-                return Err(wrong("has an empty name").into());
-            }
-            daemon_config::put(object, path, value).map_err(Fault::Usage)?;
-        }
+        (path, value) => put_member(request, present, (path, value))?,
     }
     Ok(())
+}
+
+/// Puts a value into the daemon's config or its settings.
+fn put_member(
+    request: &mut ConfigureRequest,
+    present: &DaemonConfig,
+    (path, value): (&str, Option<Value>),
+) -> Result<(), Fault> {
+    let wrong = |expected: &str| Err(Fault::Usage(format!("{path} {expected}")));
+    let (object, inner) = match path.strip_prefix(OF_DAEMON) {
+        Some("") => return wrong("is a whole object; name its members, as config.NAME"),
+        Some(inner) if inner.starts_with('.') => {
+            let config = request.config.get_or_insert_with(|| present.config.clone());
+            (config, &inner[1..])
+        }
+        _ => {
+            let given = request
+                .settings
+                .get_or_insert_with(|| present.given.clone());
+            (given, path.strip_prefix(OF_HOST).unwrap_or(path))
+        }
+    };
+    if inner.split('.').any(str::is_empty) {
+        return wrong("has an empty name");
+    }
+    daemon_config::put(object, inner, value).map_err(Fault::Usage)
 }
 
 /// Returns the values as the host has them, or without a host as the next one will have them.
@@ -295,6 +301,7 @@ mod tests {
             settings: json!({}),
             origins: BTreeMap::new(),
             given: json!({"restart": {"burst_max": 9}}),
+            applied_from: None,
         }
     }
 

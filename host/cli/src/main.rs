@@ -7,6 +7,7 @@
 //! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `query`, `call`, `logs`, `events`. They share a
 //! [`Session`] and nothing else. All of them print through `show` and end through `exit`.
 
+mod apply;
 mod call;
 mod caller_check;
 mod change;
@@ -111,6 +112,10 @@ enum Command {
     Reload(change::ReloadArgs),
     /// Go back to the code before, or to any stored version (`--list`, `--to`)
     Rollback(change::RollbackArgs),
+    /// Make the daemons as a file declares them (`dae.toml`)
+    Apply(apply::Args),
+    /// Write the file that declares the daemons as the host has them
+    Export(apply::ExportArgs),
     /// Show the values that a daemon runs with, or change them
     Config(config::Args),
     /// Print a daemon's state as JSON, or list the archived states
@@ -226,6 +231,8 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Restart(names) => change::change(&session, "restart", &names),
         Command::Reload(args) => change::reload(&session, &args),
         Command::Rollback(args) => change::rollback(&session, args),
+        Command::Apply(args) => apply::apply(&session, &args),
+        Command::Export(args) => apply::export(&session, &args),
         Command::Config(args) => config::config(&session, &args),
         Command::State(args) => history::state(&session, &args),
         Command::Isolate(names) => change::change(&session, "isolate", &names),

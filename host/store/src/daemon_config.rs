@@ -1,7 +1,7 @@
 //! The values that a daemon runs with, and the layer that each of its settings comes from: what `config NAME` shows.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +45,8 @@ pub struct DaemonConfig {
     pub origins: BTreeMap<String, SettingOrigin>,
     /// The layer of its own: what was given at its install or set later.
     pub given: Value,
+    /// The file of the `apply` that installed it.
+    pub applied_from: Option<PathBuf>,
 }
 
 impl DaemonConfig {
@@ -82,6 +84,7 @@ impl DaemonConfig {
                 Value::Null => Value::Object(Map::new()),
                 given => given.clone(),
             },
+            applied_from: entry.applied_from.clone(),
         })
     }
 }

@@ -250,6 +250,7 @@ pub fn is_same_again(
         force,
         drop_in,
         strict: _,
+        applied_from: _,
     } = request;
     let is_plain = (port, mode, state) == (&None, &None, &None)
         && (config, settings) == (&None, &None)
@@ -491,6 +492,10 @@ impl Rules<'_> {
             source_in_home: None,
             source_hash: None,
             settings: Value::Null,
+            applied_from: match base {
+                Some(base) => base.applied_from.clone(),
+                None => request.applied_from.clone(),
+            },
             quarantined: base
                 .map(|base| base.quarantine_after(hash, request.force))
                 .unwrap_or_default(),

@@ -68,6 +68,9 @@ pub struct Entry {
     /// The settings given at install, which override the config.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub settings: serde_json::Value,
+    /// The file of the `apply` that installed it, which may remove it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_from: Option<PathBuf>,
     /// The content hashes of quarantined code, with the reasons.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantined: BTreeMap<String, String>,

@@ -378,6 +378,9 @@ pub struct InstallRequest {
     /// Whether to refuse what breaks a caller; absent to leave it to the daemon's setting `strict`.
     #[serde(default)]
     pub strict: Option<bool>,
+    /// The file of the `apply` that asks for the install; absent for any other install. It is kept for a new daemon.
+    #[serde(default)]
+    pub applied_from: Option<std::path::PathBuf>,
 }
 
 /// The request of `uninstall`.

@@ -83,6 +83,11 @@ fn the_json_page_explains_every_key() {
     explains(CHANGE, &json(&["isolate", "Counter"]));
     let config = json(&["config", "Counter"]);
     explains("## `config`", &config);
+    let set = ecosystem.scratch().join("dae.toml");
+    let text = format!("[daemons.Counter]\nfile = {file:?}\n");
+    std::fs::write(&set, text).expect("the file");
+    let set = set.display().to_string();
+    explains("## `apply`", &json(&["apply", "-f", &set, "--dry-run"]));
     explains(
         "## `config`",
         &json(&["config", "Counter", "set", "port=1", "--dry-run"]),

@@ -5,6 +5,7 @@ use serde_json::json;
 
 fn entry() -> Entry {
     Entry {
+        applied_from: None,
         settings: serde_json::Value::Null,
         quarantined: BTreeMap::new(),
         plugin: "Sample".into(),
