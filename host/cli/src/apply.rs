@@ -22,7 +22,7 @@ use super::interrupted;
 use dae_store::daemon_config::DaemonConfig;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::{
-    ConfigureRequest, InstallRequest, Installed, Status, TakesEffect, UninstallRequest, Uninstalled,
+    Configured, InstallRequest, Installed, Status, TakesEffect, UninstallRequest, Uninstalled,
 };
 use declared::DeclaredSet;
 pub(super) use export::{ExportArgs, export};
@@ -63,7 +63,7 @@ pub(super) struct Args {
 
 /// A line of the plan, and its outcome.
 #[derive(Debug, Serialize)]
-struct Outcome<'a> {
+struct AppliedDaemon<'a> {
     #[serde(flatten)]
     planned: &'a PlannedDaemon,
     /// True once it is done.
@@ -90,7 +90,7 @@ pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
         if let Err(error) = &done {
             failed.get_or_insert(exit::code(error));
         }
-        outcomes.push(Outcome {
+        outcomes.push(AppliedDaemon {
             planned,
             done: !args.dry_run && done.is_ok(),
             error: done.err().map(|error| format!("{error:#}")),
@@ -170,28 +170,18 @@ fn carry_out(
         client.ask::<Uninstalled>("uninstall", &[request])?;
         return Ok(());
     }
-    let declared = set
-        .daemons
-        .get(name)
-        .context("a planned daemon is declared")?;
+    let declared = set.daemons.get(name);
+    let declared = declared.context("a planned daemon is declared")?;
     let is_new = planned.action == Action::Install;
-    let values = ConfigureRequest {
-        name: name.clone(),
-        config: Some(declared.config.clone()),
-        settings: Some(declared.settings.clone()),
-        port: declared.port,
-        mode: Some(declared.mode()),
-        dry_run: false,
-    };
     if is_new || planned.brings_file {
         let request = InstallRequest {
             name: Some(name.clone()),
             file: declared.file.clone(),
             // A daemon that runs gets another port by a restart, below.
             port: declared.port.filter(|_| is_new),
-            config: values.config.clone(),
-            settings: values.settings.clone(),
-            mode: values.mode,
+            config: Some(declared.config.clone()),
+            settings: Some(declared.settings.clone()),
+            mode: Some(declared.mode()),
             replace: !is_new,
             applied_from: Some(set.path.clone()),
             ..InstallRequest::default()
@@ -199,7 +189,7 @@ fn carry_out(
         client.ask::<Installed>("install", &[request])?;
     }
     if !is_new && (!planned.brings_file || planned.takes_effect == TakesEffect::Restart) {
-        client.ask::<dae_store::report::Configured>("configure", &[values])?;
+        client.ask::<Configured>("configure", &[declared.values(name)])?;
     }
     Ok(())
 }

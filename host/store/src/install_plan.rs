@@ -441,9 +441,14 @@ impl Rules<'_> {
         if self.request.settings.is_some() {
             check_order((self.registry, self.config), self.name, &settings.after)?;
         }
+        let applied_from = match self.base {
+            Some(base) => &base.applied_from,
+            None => &self.request.applied_from,
+        };
         let mut entry = Entry {
             settings: given,
             mode,
+            applied_from: applied_from.clone(),
             ..self.plain_entry()
         };
         if !self.artefact.is_built_in {
@@ -471,7 +476,7 @@ impl Rules<'_> {
         Ok(mode)
     }
 
-    /// Returns the new entry, without its source, settings and mode.
+    /// Returns the new entry, without its source, settings, mode and `apply`.
     fn plain_entry(&self) -> Entry {
         let (request, base) = (self.request, self.base);
         let Artefact { hash, manifest, .. } = self.artefact;
@@ -482,8 +487,10 @@ impl Rules<'_> {
             Some(same) => same.previous.clone(),
             None => base.map_or_else(Vec::new, |base| base.previous_after(hash, PREVIOUS_MAX)),
         };
-        let config = request.config.clone();
-        let config = config.or(base.map(|entry| entry.config.clone()));
+        let config = request
+            .config
+            .clone()
+            .or(base.map(|entry| entry.config.clone()));
         Entry {
             plugin: manifest.name.clone(),
             version: manifest.version.clone(),
@@ -492,10 +499,7 @@ impl Rules<'_> {
             source_in_home: None,
             source_hash: None,
             settings: Value::Null,
-            applied_from: match base {
-                Some(base) => base.applied_from.clone(),
-                None => request.applied_from.clone(),
-            },
+            applied_from: None,
             quarantined: base
                 .map(|base| base.quarantine_after(hash, request.force))
                 .unwrap_or_default(),

@@ -11,7 +11,7 @@ use toml::Table;
 
 use dae_store::json5_text;
 use dae_store::registry;
-use dae_store::report::Mode;
+use dae_store::report::{ConfigureRequest, Mode};
 use dae_store::settings::Settings;
 
 /// The keys at the top of the file.
@@ -51,7 +51,7 @@ pub(super) struct Declared {
 
 /// A daemon as it stands in the file.
 #[derive(Debug, Deserialize)]
-struct Written {
+struct WrittenDaemon {
     file: PathBuf,
     port: Option<u16>,
     mode: Option<Mode>,
@@ -64,6 +64,18 @@ impl Declared {
     pub(super) fn mode(&self) -> Mode {
         let by_settings = || serde_json::from_value(self.settings.get("mode")?.clone()).ok();
         self.mode.or_else(by_settings).unwrap_or_default()
+    }
+
+    /// Returns the request that gives the daemon of that name its values.
+    pub(super) fn values(&self, name: &str) -> ConfigureRequest {
+        ConfigureRequest {
+            name: name.to_owned(),
+            config: Some(self.config.clone()),
+            settings: Some(self.settings.clone()),
+            port: self.port,
+            mode: Some(self.mode()),
+            dry_run: false,
+        }
     }
 
     fn after(&self) -> Vec<String> {
@@ -139,7 +151,7 @@ fn declared(dir: &Path, name: &str, written: toml::Value) -> Result<Declared> {
             json_of(key, value.clone())?;
         }
     }
-    let written: Written = table.try_into()?;
+    let written: WrittenDaemon = table.try_into()?;
     let mut settings = written.settings.unwrap_or_default();
     for (key, value) in beside {
         if settings.insert(key.clone(), value).is_some() {
