@@ -11,6 +11,7 @@
 //! name, such as those of subprocesses where an emulator can't run the program's own copy.
 
 mod crash;
+mod dev;
 mod drop_in;
 mod host;
 mod input;

@@ -170,6 +170,25 @@ impl Program {
         }
     }
 
+    /// Returns the name of the file of a program: `cargo.exe`.
+    pub fn executable(&self, name: &str) -> String {
+        match self.system {
+            System::Linux => name.to_owned(),
+            System::Windows => format!("{name}.exe"),
+        }
+    }
+
+    /// Returns the path of another program that lies beside the plugins.
+    ///
+    /// # Panics
+    /// Panics if it wasn't built.
+    #[track_caller]
+    pub fn beside(&self, name: &str) -> PathBuf {
+        let file = self.plugins.join(self.executable(name));
+        assert!(file.is_file(), "{} was not built", file.display());
+        file
+    }
+
     /// Returns the folder of the plugins.
     pub fn plugin_folder(&self) -> &Path {
         &self.plugins
