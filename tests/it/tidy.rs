@@ -104,8 +104,8 @@ const UNSAFE_ALLOWED: [(&str, &str); 40] = [
     ),
     ("host/runtime/src/os/warden/windows.rs", "ends this process"),
     (
-        "host/runtime/src/os/worker_process/windows.rs",
-        "makes a job",
+        "host/runtime/src/os/job_object.rs",
+        "makes a job, and puts processes into it",
     ),
     (
         "host/runtime/src/os/worker_stream/windows.rs",
