@@ -1,4 +1,4 @@
-//! The owner and the access list of a file or directory on Windows, and the protection of our own.
+//! The owner and the access list of a file or directory on Windows, the users of processes, and the protection of our own.
 //!
 //! Windows hands out pointers into memory of its own. They are copied into bytes at once, and everything else reads the
 //! bytes with the checks of slices. The formats are those of `SID` and `ACL` in the documentation of Windows.
@@ -50,7 +50,7 @@ const INHERIT_ONLY: u8 = 8;
 
 /// The id of an account or a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sid(Vec<u8>);
+pub struct Sid(Vec<u8>);
 
 impl Sid {
     /// Returns the id at the beginning of these bytes.
@@ -161,8 +161,17 @@ fn grants(list: &[u8]) -> Option<Vec<Grant>> {
 ///
 /// # Errors
 /// A system error.
-pub(super) fn own_user() -> io::Result<Sid> {
-    let token = ProcessToken::of_this_process()?;
+pub fn own_user() -> io::Result<Sid> {
+    // SAFETY: the call returns a constant that stands for this process, always.
+    user_of(unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) })
+}
+
+/// Returns the id of the user that a process runs as.
+///
+/// # Errors
+/// A system error.
+pub fn user_of(process: BorrowedHandle<'_>) -> io::Result<Sid> {
+    let token = ProcessToken::of(process)?;
     // The struct, and behind it the id that it points to. Of words, so that the struct is aligned.
     let mut found =
         [0_usize; (size_of::<TOKEN_USER>() + SID_BYTES_MAX).div_ceil(size_of::<usize>())];
@@ -232,9 +241,26 @@ pub(super) fn set_list(place: &Path, list: &str) -> io::Result<()> {
 }
 
 /// A security descriptor that Windows has allocated.
-struct Descriptor(PSECURITY_DESCRIPTOR);
+#[derive(Debug)]
+pub struct Descriptor(PSECURITY_DESCRIPTOR);
 
 impl Descriptor {
+    /// Makes a descriptor that gives the user of this process everything and others nothing.
+    ///
+    /// # Errors
+    /// A system error.
+    pub fn of_owner() -> io::Result<Self> {
+        // The owner (O) is this user also for an elevated process. The list (D) inherits nothing (P).
+        let user = own_user()?;
+        Descriptor::parse(&format!("O:{user}D:P(A;;GA;;;{user})"))
+    }
+
+    /// Returns the pointer to it, which is valid as long as this lives.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut core::ffi::c_void {
+        self.0
+    }
+
     /// Makes a descriptor from its text, in Windows' own language for them (SDDL).
     fn parse(text: &str) -> io::Result<Self> {
         let wide: Vec<u16> = text.encode_utf16().chain([0]).collect();
@@ -285,10 +311,11 @@ impl Drop for Descriptor {
 struct ProcessToken(HANDLE);
 
 impl ProcessToken {
-    fn of_this_process() -> io::Result<Self> {
+    fn of(process: BorrowedHandle<'_>) -> io::Result<Self> {
         let mut token = null_mut();
-        // SAFETY: the handle of the own process is always valid, and the pointer is to a handle that the call sets.
-        let is_open = unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &raw mut token) };
+        // SAFETY: the handle is borrowed, so it is open, and the pointer is to a handle that the call sets.
+        let is_open =
+            unsafe { OpenProcessToken(process.as_raw_handle(), TOKEN_QUERY, &raw mut token) };
         match is_open {
             0 => Err(io::Error::last_os_error()),
             _ => Ok(ProcessToken(token)),
