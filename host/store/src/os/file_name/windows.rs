@@ -6,6 +6,9 @@ const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 /// The beginnings of names of devices that a digit follows.
 const NUMBERED: [&str; 2] = ["com", "lpt"];
 
+/// Names that differ only in the case of letters lead to the same file.
+pub(crate) const IGNORES_CASE: bool = true;
+
 /// Checks that files can be named after `name`. The error is the reason, for a person.
 pub(crate) fn check(name: &str) -> Result<(), String> {
     let stem = name.split('.').next().unwrap_or(name).to_ascii_lowercase();
