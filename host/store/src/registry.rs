@@ -274,7 +274,7 @@ impl Registry {
     /// # Errors
     /// The file can't be read or parsed, or a newer host wrote it. The file stays unchanged.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = match std::fs::read(path) {
+        let text = match atomic_file::read(path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Registry::default()),
             Err(e) => return Err(DiskFault::new(&e, "read", path).into()),

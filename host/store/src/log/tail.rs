@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::Record;
 use super::file;
+use crate::atomic_file;
 use crate::atomic_file::DiskFault;
 use crate::os::file_id::FileId;
 
@@ -152,7 +153,7 @@ fn take_log(latest: &mut Latest, number: usize, present: &Path) -> Result<(), Di
 fn open_all(present: &Path) -> Result<Vec<(PathBuf, File)>, DiskFault> {
     let mut opened: Vec<(PathBuf, File)> = Vec::new();
     for path in file::paths(present) {
-        let file = match File::open(&path) {
+        let file = match atomic_file::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             result => result.map_err(|e| DiskFault::new(&e, "read", &path))?,
         };

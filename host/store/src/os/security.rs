@@ -6,15 +6,15 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
-use std::os::windows::io::{AsRawHandle as _, BorrowedHandle};
+use std::os::windows::io::{AsRawHandle as _, BorrowedHandle, FromRawHandle as _, OwnedHandle};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::slice;
 
-use windows_sys::Win32::Foundation::{CloseHandle, HANDLE, LocalFree};
+use windows_sys::Win32::Foundation::{CloseHandle, HANDLE, INVALID_HANDLE_VALUE, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
     ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1,
     SE_FILE_OBJECT, SetSecurityInfo,
@@ -22,10 +22,11 @@ use windows_sys::Win32::Security::Authorization::{
 use windows_sys::Win32::Security::{
     ACL, DACL_SECURITY_INFORMATION, GetLengthSid, GetSecurityDescriptorDacl, GetTokenInformation,
     OWNER_SECURITY_INFORMATION, PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR,
-    TOKEN_QUERY, TOKEN_USER, TokenUser,
+    SetKernelObjectSecurity, TOKEN_QUERY, TOKEN_USER, TokenUser,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_FLAG_BACKUP_SEMANTICS, FILE_READ_ATTRIBUTES, READ_CONTROL, WRITE_DAC,
+    FILE_FLAG_BACKUP_SEMANTICS, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE, FILE_SHARE_READ,
+    FILE_SHARE_WRITE, READ_CONTROL, ReOpenFile, WRITE_DAC,
 };
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
@@ -212,6 +213,37 @@ pub(super) fn close_directory(directory: &Path) -> io::Result<()> {
     )
 }
 
+/// Gives an open file to its owner, Windows itself and the administrators alone.
+///
+/// # Errors
+/// A system error; `Unsupported` where the file system has no access lists.
+pub(super) fn close_file(file: &File) -> io::Result<()> {
+    let user = own_user()?;
+    let rights = READ_CONTROL | WRITE_DAC;
+    let shared = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    // SAFETY: the handle is open while `file` lives, and the call touches no memory of this process.
+    let opened = unsafe { ReOpenFile(file.as_raw_handle(), rights, shared, 0) };
+    if opened == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the handle was opened just now, and has no other owner.
+    let opened = unsafe { OwnedHandle::from_raw_handle(opened) };
+    let descriptor = Descriptor::parse(&format!("D:P(A;;FA;;;{user})(A;;FA;;;SY)(A;;FA;;;BA)"))?;
+    // SAFETY: the handle is open while `opened` lives, and the descriptor lives until the end of this function.
+    // `SetSecurityInfo` would add the directory's list under Wine; this call adds nothing.
+    let is_set = unsafe {
+        SetKernelObjectSecurity(
+            opened.as_raw_handle(),
+            DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION,
+            descriptor.as_ptr(),
+        )
+    };
+    match is_set {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Gives a file or directory the access list with this text, in Windows' own language for them (SDDL).
 pub(super) fn set_list(place: &Path, list: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
@@ -365,8 +397,13 @@ pub(super) mod tests {
 
     /// Returns the id with these parts, of the authority 5 (`S-1-5-…`).
     pub(crate) fn sid(parts: &[u32]) -> Sid {
+        sid_of(5, parts)
+    }
+
+    /// Returns the id with these parts, of that authority.
+    pub(crate) fn sid_of(authority: u8, parts: &[u32]) -> Sid {
         let count = u8::try_from(parts.len()).unwrap();
-        let mut bytes = vec![1, count, 0, 0, 0, 0, 0, 5];
+        let mut bytes = vec![1, count, 0, 0, 0, 0, 0, authority];
         bytes.extend(parts.iter().flat_map(|part| part.to_le_bytes()));
         Sid(bytes)
     }
