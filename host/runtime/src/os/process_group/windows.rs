@@ -27,7 +27,7 @@ pub(super) fn start_leader(command: &mut Command) -> io::Result<(Child, Option<B
     }
     // Without a job it runs all the same: a build ends by itself.
     if let Err(error) = job_object::resume(leader.id()) {
-        // One that waits for ever would be left behind.
+        // It would wait for ever.
         let _ = leader.kill();
         return Err(error);
     }

@@ -280,7 +280,7 @@ mod tests {
             let name =
                 "os::worker_stream::windows::tests::code_in_c_reads_nothing_that_the_host_sends";
             let mut command = Command::new(std::env::current_exe().unwrap());
-            command.args(["--exact", name]).env(IS_WORKER, "1");
+            command.arg(name).env(IS_WORKER, "1");
             let mut child = command.stdin(into_stdin(worker)).spawn().unwrap();
             // It has a copy of the end that the command holds.
             drop(command);
