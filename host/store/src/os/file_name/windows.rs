@@ -14,7 +14,7 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     let stem = name.split('.').next().unwrap_or(name).to_ascii_lowercase();
     let has_digit = |rest: &str| rest.len() == 1 && rest.bytes().all(|b| b.is_ascii_digit());
     let is_numbered = |start: &&str| stem.strip_prefix(*start).is_some_and(has_digit);
-    if DEVICES.contains(&&*stem) || NUMBERED.iter().any(|start| is_numbered(&start)) {
+    if DEVICES.contains(&&*stem) || NUMBERED.iter().any(is_numbered) {
         return Err(format!(
             "{name:?} is the name of a device on Windows, and a daemon's files are named after it; choose another name"
         ));
