@@ -31,7 +31,7 @@ fn events_of_a_daemon_are_printed_over_reloads_stops_and_hosts() {
 fn next_tick(ecosystem: &Ecosystem, listening: &mut dae_tests::Running) {
     let mut clock = ecosystem.guest("Clock");
     let now = clock.ask("now", &json!([])).as_u64().expect("a time");
-    let _ = until_some(LIMIT, "a new tick", || {
+    until_some(LIMIT, "a new tick", || {
         let line = listening.line(LIMIT);
         let arguments: Value = serde_json::from_str(line.strip_prefix("tick ")?).ok()?;
         (arguments[1].as_u64()? >= now).then_some(())
@@ -44,7 +44,7 @@ fn a_topic_is_what_no_daemon_is_named() {
     let mut by_name = ecosystem.cli_running(&["listen", "news"]);
     let mut by_option = ecosystem.cli_running(&["--json", "listen", "--topic", "news"]);
     let mut dae = ecosystem.guest("Dae");
-    let _ = until_some(LIMIT, "both listen", || {
+    until_some(LIMIT, "both listen", || {
         let count = dae.ask("publish", &json!(["news", "early"]));
         (count == 2).then_some(())
     });

@@ -86,7 +86,7 @@ pub(super) struct UninstallArgs {
 /// The side that carries out a change.
 enum Worker {
     /// The running host.
-    Host(Client<ControlClient>),
+    Host(Box<Client<ControlClient>>),
     /// This process: no other can change anything while it holds this lock.
     Ours(HomeLock),
 }
@@ -96,7 +96,7 @@ fn hands(session: &Session) -> Result<Worker> {
     let until = Instant::now() + HOST_SETTLES_MAX;
     loop {
         match interrupted::client(session) {
-            Ok(client) => return Ok(Worker::Host(client)),
+            Ok(client) => return Ok(Worker::Host(Box::new(client))),
             Err(error) if exit::code(&error) == exit::Code::NoHost => {}
             Err(error) if exit::code(&error) == exit::Code::HomeHeld && Instant::now() < until => {
                 continue;

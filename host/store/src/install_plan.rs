@@ -35,6 +35,8 @@ pub struct InstallBasis<'a> {
     pub registry: &'a Registry,
     /// The record of the last uninstall of a daemon of that name, while it is kept.
     pub departed: Option<&'a Departure>,
+    /// Whether the names of files ignore the case of letters: [`registry::FILES_IGNORE_CASE`].
+    pub ignores_case: bool,
     /// Whether the daemon of that name is stopped, if a host runs it. If the registry could not be written at its last
     /// start or stop, this is right and the registry isn't.
     pub is_stopped: Option<bool>,
@@ -148,7 +150,7 @@ impl std::error::Error for InstallRefusal {}
 ///
 /// # Errors
 /// All reasons for which an install is refused before anything starts: those of [`check_request`] and [`daemon_name`]; a
-/// drop-in whose file has gone; a taken name; quarantined code; a port that is pinned for another daemon; wrong
+/// drop-in whose file has gone; a name whose files another daemon has; a taken name; quarantined code; a port that is pinned for another daemon; wrong
 /// settings; a mode in which the file can't run; and a start order that is a circle.
 pub fn plan_install(
     before: InstallBasis<'_>,
@@ -160,6 +162,7 @@ pub fn plan_install(
     let artefact = file.artefact;
     let name = daemon_name(request, &artefact.manifest)?;
     check_there(request, file)?;
+    check_files_apart(&name, before)?;
     let registered = before.registry.daemons.get(&name);
     if let Some(registered) = registered {
         check_same_kind(&name, registered, artefact)?;
@@ -270,6 +273,25 @@ fn check_there(request: &InstallRequest, file: InstallFile<'_>) -> Result<(), In
         ))),
         false => Ok(()),
     }
+}
+
+/// Refuses a name whose files another daemon has, where the names of files ignore the case of letters.
+fn check_files_apart(name: &str, before: InstallBasis<'_>) -> Result<(), InstallRefusal> {
+    let Some(other) = before.registry.sharing_files(name, before.ignores_case) else {
+        return Ok(());
+    };
+    let way_out = match before.registry.daemons.get(other) {
+        Some(entry) => format!(
+            "which is installed already ({} {}): the names of files here ignore the case of letters; choose another name, or \
+             uninstall {other} first",
+            entry.plugin, entry.version
+        ),
+        None => "the daemon of daemons: the names of files here ignore the case of letters; choose another name"
+            .to_owned(),
+    };
+    Err(InstallRefusal::failed(format!(
+        "a daemon {name} would share its files with {other}, {way_out}"
+    )))
 }
 
 /// Returns what the daemon starts from. A drop-in that returns continues from its state. Any other new daemon starts

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 mod console;
 mod departed;
-mod file;
+pub(crate) mod file;
 mod journal;
 mod journald;
 mod layer;

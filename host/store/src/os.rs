@@ -24,7 +24,7 @@ pub mod real_path;
 #[cfg(test)]
 pub(crate) mod sample_library;
 #[cfg(windows)]
-mod security;
+pub mod security;
 pub(crate) mod stamp;
 pub(crate) mod threads;
 pub mod write_access;

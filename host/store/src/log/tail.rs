@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::file;
 use super::{LogQuery, Record};
+use crate::atomic_file;
 use crate::atomic_file::DiskFault;
 use crate::os::file_id::FileId;
 
@@ -178,7 +179,7 @@ pub(crate) fn each_line_from_last(
 fn open_all(present: &Path) -> Result<Vec<(PathBuf, File)>, DiskFault> {
     let mut opened: Vec<(PathBuf, File)> = Vec::new();
     for path in file::paths(present) {
-        let file = match File::open(&path) {
+        let file = match atomic_file::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             result => result.map_err(|e| DiskFault::new(&e, "read", &path))?,
         };
