@@ -50,5 +50,6 @@ mod test_host;
 mod tidy;
 mod tokio_plugin;
 mod typed_clients;
+mod upgrade;
 mod values;
 mod vectors;

@@ -39,6 +39,7 @@ mod signatures;
 mod source;
 mod table;
 mod time_span;
+mod upgrade;
 mod words;
 
 use std::path::PathBuf;
@@ -110,6 +111,8 @@ enum Command {
     Restart(names::Names),
     /// Replace a daemon's code by its file as it is now; connections stay, no command is lost
     Reload(change::ReloadArgs),
+    /// Give daemons new files, batch by batch, and stop at the first that fails
+    Upgrade(upgrade::Args),
     /// Go back to the code before, or to any stored version (`--list`, `--to`)
     Rollback(change::RollbackArgs),
     /// Make the daemons as a file declares them (`dae.toml`)
@@ -230,6 +233,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Stop(names) => change::change(&session, "stop", &names),
         Command::Restart(names) => change::change(&session, "restart", &names),
         Command::Reload(args) => change::reload(&session, &args),
+        Command::Upgrade(args) => upgrade::upgrade(&session, &args),
         Command::Rollback(args) => change::rollback(&session, args),
         Command::Apply(args) => apply::apply(&session, &args),
         Command::Export(args) => apply::export(&session, &args),

@@ -92,6 +92,7 @@ fn the_json_page_explains_every_key() {
         "## `config`",
         &json(&["config", "Counter", "set", "port=1", "--dry-run"]),
     );
+    explains("## `upgrade`", &json(&["upgrade", "Counter", &file]));
     explains("## `uninstall`", &json(&["uninstall", "Counter"]));
     explains("## `check`", &json(&["check", &file]));
     explains("## `client`", &json(&["client", &file]));
