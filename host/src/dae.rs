@@ -37,6 +37,7 @@ mod endpoint;
 mod events;
 mod fault;
 mod foreign;
+mod import;
 mod install;
 mod lifetime;
 mod logs;

@@ -343,12 +343,7 @@ pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
         client.ask::<Installed>("reload", &[request])
     };
     if let Some(name) = args.names.single() {
-        let installed = reload(name)?;
-        session
-            .out
-            .done(&installed, &accepted(session, &installed))?;
-        note_states(session, &installed);
-        return Ok(());
+        return report_accepted(session, &reload(name)?);
     }
     let names = args.names.of_host(&mut interrupted::client(session)?)?;
     each(session, &names, |name| {
@@ -356,6 +351,14 @@ pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
         let sentence = accepted(session, &installed);
         Ok((installed, sentence))
     })
+}
+
+/// Reports an accepted change, and the state that was set aside by it.
+pub(super) fn report_accepted(session: &Session, installed: &Installed) -> Result<()> {
+    let sentence = accepted(session, installed);
+    session.out.done(installed, &sentence)?;
+    note_states(session, installed);
+    Ok(())
 }
 
 /// The arguments of `rollback`.

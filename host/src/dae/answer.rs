@@ -65,7 +65,7 @@ const ON_TCP: [CommandRow; 6] = [
     ),
 ];
 
-const ON_CONTROL: [CommandRow; 19] = [
+const ON_CONTROL: [CommandRow; 20] = [
     (
         "greet",
         Some(("home", "string")),
@@ -134,6 +134,11 @@ const ON_CONTROL: [CommandRow; 19] = [
         "The stored versions of a daemon's file, newest first.",
     ),
     ("state", Some(("name", "string")), "A daemon's state."),
+    (
+        "import_state",
+        Some(("request", "ImportRequest")),
+        "Has a daemon start from a state from outside.",
+    ),
     (
         "config",
         Some(("name", "string")),
@@ -344,6 +349,10 @@ async fn change(dae: &Dae, name: &str, arguments: &[u8]) -> BuiltInAnswer {
         }),
         "uninstall" => ended(match one::<UninstallNames>(arguments) {
             Ok(wish) => dae.uninstall_with(wish.into()).await,
+            Err(fault) => Err(fault),
+        }),
+        "import_state" => ended(match one(arguments) {
+            Ok(request) => dae.import_state(request).await,
             Err(fault) => Err(fault),
         }),
         "configure" => ended(match one(arguments) {

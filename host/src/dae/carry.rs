@@ -33,6 +33,8 @@ pub(super) enum ChangeKind {
     Embed,
     /// Other values for the same code.
     Configure,
+    /// A state from outside.
+    Import,
 }
 
 impl ChangeKind {
@@ -48,6 +50,7 @@ impl ChangeKind {
             ChangeKind::Isolate => "isolate",
             ChangeKind::Embed => "embed",
             ChangeKind::Configure => "config",
+            ChangeKind::Import => "state import",
         }
     }
 

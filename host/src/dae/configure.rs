@@ -31,7 +31,7 @@ impl Dae {
     pub fn config_of(&self, name: &str) -> Result<DaemonConfig, Fault> {
         let inner = &self.inner;
         inner.known(name)?;
-        let entry = inner.entry_of(name)?;
+        let entry = inner.entry(name)?;
         DaemonConfig::of(name, &entry, &inner.shared.config, &inner.home.data)
             .map_err(Fault::failed)
     }
@@ -92,14 +92,9 @@ impl Dae {
 }
 
 impl Inner {
-    fn entry_of(&self, name: &str) -> Result<Entry, Fault> {
-        let entry = self.catalogue.entry(name);
-        entry.ok_or_else(|| Fault::failed(format!("{name} is not in the registry")))
-    }
-
     /// Returns the daemon's entry with the values of the request.
     fn changed_entry(&self, request: &ConfigureRequest) -> Result<Entry, Fault> {
-        let mut entry = self.entry_of(&request.name)?;
+        let mut entry = self.entry(&request.name)?;
         if let Some(config) = &request.config {
             if !config.is_object() {
                 let text = format!("a config is a JSON object; got {config}");

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
 
 pub use crate::os::private::make_owners;
-use crate::os::{advice, disk};
+use crate::os::{advice, disk, private};
 
 /// The prefix of temporary files, which lets people recognise leftovers of a killed process. [`sweep`] removes these at
 /// the next start.
@@ -212,6 +212,25 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// A disk error.
 pub(crate) fn move_aside(path: &Path, to: &Path) -> Result<(), DiskFault> {
     disk::rename(path, to).map_err(|e| DiskFault::new(&e, "move aside", path))
+}
+
+/// Writes a new file that only its owner may read. What is half-written is removed.
+///
+/// # Errors
+/// There is a file of that name already, or a disk error.
+pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    private::set_owners_mode(&mut options);
+    let mut file = options.open(path)?;
+    let written = private::make_owners(&file)
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 /// Removes a file. A missing file is not an error.

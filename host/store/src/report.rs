@@ -393,6 +393,15 @@ pub struct UninstallRequest {
     pub purge: bool,
 }
 
+/// The request of `import_state`: a state from outside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImportRequest {
+    /// The daemon's name.
+    pub name: String,
+    /// The state, as `state` prints it: `{"version": …, "data": …}`.
+    pub state: Box<serde_json::value::RawValue>,
+}
+
 /// The request of `configure`: a change of the values that a daemon runs with. Absent ones stay.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

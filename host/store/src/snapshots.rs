@@ -41,6 +41,8 @@ pub enum SnapshotOccasion {
     Checkpoint,
     /// Another instance replaced the daemon's instance.
     Reload,
+    /// A person gave the daemon a state from outside.
+    Import,
 }
 
 /// A state with its time and origin.
@@ -80,6 +82,7 @@ impl KeptState {
             SnapshotOccasion::Stop => "the stop",
             SnapshotOccasion::Checkpoint => "the checkpoint",
             SnapshotOccasion::Reload => "the reload",
+            SnapshotOccasion::Import => "the import",
         };
         format!("{occasion} at {:.0}", self.time)
     }
