@@ -24,6 +24,7 @@ mod hostile;
 mod install;
 mod isolation;
 mod lifecycle;
+mod list;
 mod loader;
 mod logs;
 mod many;

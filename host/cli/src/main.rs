@@ -4,7 +4,8 @@
 //! none. Every other command that needs a host talks to a running one over its control socket (see `client`) and ends.
 //! `install` and `uninstall` also work without a host, on the store itself, under the home's lock.
 //!
-//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `query`, `call`, `logs`. They share a
+//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `list`, `query`, `call`,
+//! `logs`. They share a
 //! [`Session`] and nothing else. All of them print through `show` and end through `exit`.
 
 mod call;
@@ -19,6 +20,7 @@ mod guest;
 mod history;
 mod incoming;
 mod interrupted;
+mod list;
 mod logs;
 mod new;
 mod offline;
@@ -110,7 +112,7 @@ enum Command {
     /// Move daemons from subprocesses into the host's process; connections stay, no command is lost
     Embed(change::Names),
     /// List all daemons, Dae first
-    List,
+    List(list::Args),
     /// Look for daemons of other hosts and programs of this user, and show them
     Scan,
     /// Show one daemon in full
@@ -213,7 +215,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::State(args) => history::state(&session, &args),
         Command::Isolate(names) => change::change(&session, "isolate", &names),
         Command::Embed(names) => change::change(&session, "embed", &names),
-        Command::List => query::list(&session),
+        Command::List(args) => list::list(&session, &args),
         Command::Scan => query::scan(&session),
         Command::Status(name) => query::status(&session, &name),
         Command::Options(name) => query::options(&session, &name),
