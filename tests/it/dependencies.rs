@@ -60,7 +60,7 @@ const VERSION_EXCEPTIONS: [(&str, &str); 8] = [
     ),
     (
         "signal-hook",
-        "crossterm, for the size of the terminal, wants 0.3, ours 0.4",
+        "crossterm 0.29, the newest, wants 0.3, ours 0.4",
     ),
     (
         "syn",

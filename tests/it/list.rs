@@ -176,7 +176,7 @@ fn a_list_is_sorted_by_the_column_that_is_asked_for() {
         assert_eq!(guest.ask("echo", &json!([1])), 1);
     }
     let sorted = |column: &str| ecosystem.cli(&["list", "--sort", column, "-q"]).ok().stdout;
-    let by_name = ["Dae", "Far", "Here", "Loops", "Own", "Still", "Waits"];
+    let by_name = ["Dae", "Here", "Loops", "Own", "Still", "Waits", "Far"];
     assert_eq!(names(&sorted("name")), by_name);
     let by_state = ["Dae", "Loops", "Waits", "Still", "Here", "Own", "Far"];
     assert_eq!(names(&sorted("state")), by_state);

@@ -46,6 +46,7 @@ mod supervision;
 mod test_host;
 mod tidy;
 mod tokio_plugin;
+mod top;
 mod typed_clients;
 mod values;
 mod vectors;

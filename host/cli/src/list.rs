@@ -20,7 +20,8 @@ use dae_store::registry::DAE_NAME;
 use dae_store::report::Status;
 use dae_store::usage::{Usage, UsageRequest};
 
-pub(super) use order::SortColumn;
+pub(super) use attention::remark;
+pub(super) use order::{SortColumn, sort};
 
 /// The arguments of `list`.
 #[derive(Debug, clap::Args)]

@@ -4,8 +4,8 @@
 //! none. Every other command that needs a host talks to a running one over its control socket (see `client`) and ends.
 //! `install` and `uninstall` also work without a host, on the store itself, under the home's lock.
 //!
-//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `list`, `query`, `call`,
-//! `logs`. They share a
+//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `list`, `top`, `query`,
+//! `call`, `logs`. They share a
 //! [`Session`] and nothing else. All of them print through `show` and end through `exit`.
 
 mod call;
@@ -32,6 +32,7 @@ mod signatures;
 mod source;
 mod table;
 mod time_span;
+mod top;
 mod words;
 
 use std::path::PathBuf;
@@ -113,6 +114,8 @@ enum Command {
     Embed(change::Names),
     /// List all daemons, Dae first
     List(list::Args),
+    /// Show all daemons on a screen that follows them, with logs, and keys that change them
+    Top(top::Args),
     /// Look for daemons of other hosts and programs of this user, and show them
     Scan,
     /// Show one daemon in full
@@ -216,6 +219,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Isolate(names) => change::change(&session, "isolate", &names),
         Command::Embed(names) => change::change(&session, "embed", &names),
         Command::List(args) => list::list(&session, &args),
+        Command::Top(args) => top::top(session, &args),
         Command::Scan => query::scan(&session),
         Command::Status(name) => query::status(&session, &name),
         Command::Options(name) => query::options(&session, &name),

@@ -171,7 +171,7 @@ pub(super) fn stderr_ansi() -> bool {
 }
 
 /// Returns whether colours are allowed: NO_COLOR is unset or empty (no-color.org), and the terminal isn't dumb.
-fn colours_allowed() -> bool {
+pub(super) fn colours_allowed() -> bool {
     let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !is_refused && !is_dumb()
 }

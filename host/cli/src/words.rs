@@ -96,6 +96,30 @@ pub(super) fn cpu(usage: &Usage) -> Option<String> {
     })
 }
 
+/// Formats a number per second in at most five characters: `0`, `7.5`, `340`, `12k`, `1.2M`.
+pub(super) fn rate(per_second: f64) -> String {
+    match per_second {
+        none if none <= 0.0 => "0".to_owned(),
+        few if few < 9.95 => format!("{few:.1}"),
+        some if some < 9_999.5 => format!("{some:.0}"),
+        many if many < 999_500.0 => format!("{:.0}k", many / 1e3),
+        more => format!("{:.1}M", more / 1e6),
+    }
+}
+
+/// Formats a latency in at most five characters: `8.2µ`, `340µ`, `1.2ms`, `12s`.
+pub(super) fn latency(us: f64) -> String {
+    let short = |number: f64, unit: &str| match number < 9.95 {
+        true => format!("{number:.1}{unit}"),
+        false => format!("{number:.0}{unit}"),
+    };
+    match us {
+        _ if us < 999.5 => short(us, "µ"),
+        _ if us < 999_500.0 => short(us / 1e3, "ms"),
+        _ => short(us / 1e6, "s"),
+    }
+}
+
 /// Returns the start of a content hash.
 pub(super) fn short_hash(hash: &str) -> &str {
     hash.get(..HASH_DIGITS).unwrap_or(hash)
@@ -128,6 +152,30 @@ mod tests {
             (u64::MAX, "16777215T"),
         ] {
             assert_eq!(memory(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn rates_and_latencies_have_at_most_five_characters() {
+        for (number, expected) in [
+            (0.0, "0"),
+            (0.3, "0.3"),
+            (9.96, "10"),
+            (340.2, "340"),
+            (9_999.0, "9999"),
+            (12_345.0, "12k"),
+            (1_234_567.0, "1.2M"),
+        ] {
+            assert_eq!(rate(number), expected);
+        }
+        for (us, expected) in [
+            (0.25, "0.2µ"),
+            (12.0, "12µ"),
+            (999.9, "1.0ms"),
+            (340_000.0, "340ms"),
+            (12_000_000.0, "12s"),
+        ] {
+            assert_eq!(latency(us), expected);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The orders of `list --sort` and `top`.
 //!
 //! Texts go upwards and numbers downwards, so that the daemons of interest come first. Dae always stands first. Daemons
-//! that are equal in the column, and those without a value, are in the order of their names.
+//! that are equal in the column, and those without a value, are in the order of their names, foreign ones last.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -52,6 +52,12 @@ impl SortColumn {
     pub(crate) fn needs_usage(self) -> bool {
         matches!(self, SortColumn::Cpu | SortColumn::Mem | SortColumn::Rate)
     }
+
+    /// Returns the name that `--sort` takes.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// Sorts rows by a column.
@@ -84,7 +90,8 @@ pub(crate) fn sorted(
 fn compare(a: &Listed, b: &Listed, column: SortColumn) -> Ordering {
     let by_value = in_column(a, b, column);
     let dae_first = is_dae(&b.status).cmp(&is_dae(&a.status));
-    let by_name = a.status.name.cmp(&b.status.name);
+    let own_first = a.status.foreign.cmp(&b.status.foreign);
+    let by_name = own_first.then_with(|| a.status.name.cmp(&b.status.name));
     dae_first.then(by_value).then(by_name)
 }
 
