@@ -42,7 +42,7 @@ const LICENCE_EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// Packages that occur in several versions, each with the reason.
-const VERSION_EXCEPTIONS: [(&str, &str); 7] = [
+const VERSION_EXCEPTIONS: [(&str, &str); 8] = [
     (
         "bit-set",
         "proptest wants 0.8, jsonschema 0.11; tests alone",
@@ -57,6 +57,10 @@ const VERSION_EXCEPTIONS: [(&str, &str); 7] = [
     (
         "libloading",
         "abi_stable 0.11.3, the last there is, wants 0.7",
+    ),
+    (
+        "signal-hook",
+        "crossterm 0.29, the newest, wants 0.3, ours 0.4",
     ),
     (
         "syn",

@@ -111,7 +111,7 @@ impl CommandHelp {
     }
 
     /// Returns the first line of the doc comment.
-    fn summary(&self) -> &str {
+    pub(super) fn summary(&self) -> &str {
         self.doc.trim().lines().next().unwrap_or_default()
     }
 }
