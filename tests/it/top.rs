@@ -210,7 +210,7 @@ fn a_key_changes_a_daemon_once_it_is_confirmed() {
     }
     assert_eq!(ecosystem.status("Counter")["mode"], "subprocess");
     terminal.press(&["2"]);
-    terminal.until_shows("Counter  ready → stopped");
+    terminal.until_shows("Counter  stopped");
     terminal.press(&["3"]);
     terminal.until_shows("increment(by?: integer from 0)");
     terminal.press(&["C-c"]);

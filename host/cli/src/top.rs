@@ -8,7 +8,6 @@
 //!
 //! The terminal gets back what it was at any end: a key, a signal, an error, a panic.
 
-mod changes;
 mod draw;
 mod host;
 mod keys;

@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::screen::start;
-use super::state::{Described, DescribedInstance, HostAction, Message};
+use super::state::{Described, DescribedInstance, EVENTS_MAX, HostAction, Message};
 use crate::Session;
 use crate::client::{Client, EventWait};
 use crate::exit::{Code, code};
@@ -21,6 +21,7 @@ use crate::guest::DaemonAddress;
 use crate::list::{Listed, joined};
 use crate::signatures;
 use dae_runtime::os::control_client::ControlClient;
+use dae_store::event::DaeEvent;
 use dae_store::log::Record;
 use dae_store::report::{Changed, Installed, Status};
 use dae_store::usage::{Usage, UsageRequest, WINDOW_MS, WINDOW_MS_MAX};
@@ -182,9 +183,13 @@ fn commands(session: &Session, name: &str) -> Result<Vec<(String, String)>> {
 
 /// Asks for the table again and again.
 fn ask_for_ever(session: &Session, interval: Duration, messages: &SyncSender<Message>) {
+    let mut last_event = None;
     loop {
         let asked = Client::control(session);
-        let asked = asked.and_then(|mut host| ask_one_host(&mut host, interval, messages));
+        let asked = asked.and_then(|mut host| {
+            let asking = (&mut host, &mut last_event);
+            ask_one_host(asking, interval, messages)
+        });
         let lost = match asked {
             // Nobody takes messages any more.
             Ok(()) => return,
@@ -201,9 +206,10 @@ fn ask_for_ever(session: &Session, interval: Duration, messages: &SyncSender<Mes
     }
 }
 
-/// Asks a host until it ends, which is an error. Returns once nobody takes messages any more.
+/// Asks a host until it ends, which is an error. Returns once nobody takes messages any more. `last_event` is the id of the
+/// last event that was shown, of this host or one before.
 fn ask_one_host(
-    host: &mut Client<ControlClient>,
+    (host, last_event): (&mut Client<ControlClient>, &mut Option<u64>),
     interval: Duration,
     messages: &SyncSender<Message>,
 ) -> Result<()> {
@@ -219,7 +225,10 @@ fn ask_one_host(
             rows: table(host, usages)?,
             is_measured: window_ms.is_some(),
         };
-        if messages.send(seen).is_err() {
+        let request = json!([{"lines": EVENTS_MAX, "after": *last_event}]);
+        let events: Vec<DaeEvent> = host.ask("events", &request)?;
+        *last_event = events.last().map(|event| event.id).or(*last_event);
+        if messages.send(seen).is_err() || messages.send(Message::Happened(events)).is_err() {
             return Ok(());
         }
         let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);

@@ -2,19 +2,17 @@
 
 use std::collections::VecDeque;
 
-use jiff::Timestamp;
 use ratatui::crossterm::event::KeyEvent;
 
-use super::changes::{SeenChange, changes};
 use super::log_pane::LogPane;
 use super::table_view::TableView;
 use crate::list::{Listed, SortColumn};
 use dae_runtime::os::interrupt::Interruption;
+use dae_store::event::DaeEvent;
 use dae_store::log::Record;
-use dae_store::registry::DAE_NAME;
 
-/// The changes that are held: some hours of a usual ecosystem.
-const CHANGES_MAX: usize = 1_000;
+/// The events that are held: some hours of a usual ecosystem.
+pub(super) const EVENTS_MAX: usize = 1_000;
 
 /// A message to the thread that owns the screen.
 #[derive(Debug)]
@@ -34,6 +32,8 @@ pub(super) enum Message {
         /// True if their usage was measured.
         is_measured: bool,
     },
+    /// These events have happened since the last message of this kind.
+    Happened(Vec<DaeEvent>),
     /// No host answers, with the reason.
     NoHost(String),
     /// The log with that number begins with these records.
@@ -114,9 +114,17 @@ pub(super) enum Overlay {
 pub(super) struct Panes {
     pub(super) kind: PaneKind,
     pub(super) log: LogPane,
-    /// The changes that were seen, the newest last.
-    pub(super) changes: VecDeque<SeenChange>,
+    /// The last events, the newest last.
+    pub(super) events: VecDeque<DaeEvent>,
     pub(super) described: Option<Described>,
+}
+
+impl Panes {
+    fn take_events(&mut self, events: Vec<DaeEvent>) {
+        self.events.extend(events);
+        let surplus = self.events.len().saturating_sub(EVENTS_MAX);
+        drop(self.events.drain(..surplus));
+    }
 }
 
 /// All that is shown.
@@ -140,7 +148,7 @@ impl TopState {
             panes: Panes {
                 kind: PaneKind::Log,
                 log: LogPane::default(),
-                changes: VecDeque::new(),
+                events: VecDeque::new(),
                 described: None,
             },
             overlay: Overlay::None,
@@ -154,12 +162,8 @@ impl TopState {
     pub(super) fn take(&mut self, message: Message) {
         match message {
             Message::Seen { rows, is_measured } => self.see(rows, is_measured),
-            Message::NoHost(reason) => {
-                if self.no_host.is_none() {
-                    self.note_host("the host has ended");
-                }
-                self.no_host = Some(reason);
-            }
+            Message::Happened(events) => self.panes.take_events(events),
+            Message::NoHost(reason) => self.no_host = Some(reason),
             Message::LogBegins(follow, records) => self.panes.log.begin(follow, records),
             Message::LogGoesOn(follow, records) => self.panes.log.add(follow, records),
             Message::Described(described) => self.panes.described = Some(described),
@@ -170,26 +174,8 @@ impl TopState {
     }
 
     fn see(&mut self, rows: Vec<Listed>, is_measured: bool) {
-        // All daemons of a host that has started anew would count as changed.
-        match self.no_host.take() {
-            Some(_) => self.note_host("a host runs again"),
-            None if self.table.rows().is_empty() => {}
-            None => {
-                let seen = changes(self.table.rows(), &rows, Timestamp::now());
-                self.panes.changes.extend(seen);
-            }
-        }
-        let surplus = self.panes.changes.len().saturating_sub(CHANGES_MAX);
-        drop(self.panes.changes.drain(..surplus));
+        self.no_host = None;
         self.table.take(rows, is_measured);
-    }
-
-    fn note_host(&mut self, text: &str) {
-        self.panes.changes.push_back(SeenChange {
-            time: Timestamp::now(),
-            daemon: DAE_NAME.to_owned(),
-            text: text.to_owned(),
-        });
     }
 
     /// Returns the daemon whose log is to be followed, if it is shown.

@@ -1,6 +1,7 @@
 //! The pane below the table: a bar with the panes' names, facts about the selected daemon, and its log, the events or
 //! its commands.
 
+use jiff::tz::TimeZone;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -10,9 +11,9 @@ use super::style::Palette;
 use super::{counted, line_of, lines_of, put};
 use crate::guest::address;
 use crate::list::Listed;
-use crate::top::changes::SeenChange;
 use crate::top::state::{DescribedInstance, PaneKind, TopState};
 use crate::words;
+use dae_store::event::DaeEvent;
 use dae_store::log::Record;
 use dae_store::printable::one_line;
 use dae_store::registry::DAE_NAME;
@@ -201,25 +202,23 @@ fn cells(text: &str) -> usize {
     Span::raw(text).width()
 }
 
-/// Returns the changes of a daemon, or of all if it is Dae, the newest last.
+/// Returns the events of a daemon, or of all if it is Dae, the newest last.
 fn events(state: &TopState, name: &str, area: Rect, palette: Palette) -> Vec<Line<'static>> {
-    let is_shown = |change: &&SeenChange| name == DAE_NAME || change.daemon == name;
-    let newest = state.panes.changes.iter().rev().filter(is_shown);
-    let line = |change: &SeenChange| {
-        let time = change.time.strftime("%H:%M:%S");
+    let is_shown = |event: &&DaeEvent| name == DAE_NAME || event.daemon == name;
+    let newest = state.panes.events.iter().rev().filter(is_shown);
+    let zone = TimeZone::system();
+    let line = |event: &DaeEvent| {
+        let time = event.time.to_zoned(zone.clone());
         Line::from(vec![
-            Span::raw(format!(" {time} ")),
-            Span::styled(one_line(&change.daemon).into_owned(), palette.bold()),
-            Span::raw(format!("  {}", one_line(&change.text))),
+            Span::raw(time.strftime(" %H:%M:%S ").to_string()),
+            Span::styled(one_line(&event.daemon).into_owned(), palette.bold()),
+            Span::raw(format!("  {}", one_line(&event.kind.to_string()))),
         ])
     };
     let mut lines: Vec<_> = newest.take(area.height.into()).map(line).collect();
     lines.reverse();
     if lines.is_empty() {
-        lines.push(remark(
-            "nothing has changed since `top` was started",
-            palette,
-        ));
+        lines.push(remark("no event is kept", palette));
     }
     lines
 }

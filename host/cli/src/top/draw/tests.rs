@@ -8,6 +8,7 @@ use ratatui::style::{Color, Modifier};
 use super::*;
 use crate::list::SortColumn;
 use crate::top::state::{Described, DescribedInstance, HostAction, Message, PaneKind};
+use dae_store::event::{DaeEvent, DaeEventKind};
 use dae_store::log::Record;
 use dae_store::report::{Mode, Status};
 use dae_store::usage::{CommandRates, CpuKind, Usage};
@@ -200,19 +201,17 @@ fn a_long_record_is_broken_where_that_is_wanted() {
 }
 
 #[test]
-fn the_other_panes_show_changes_and_commands() {
+fn the_other_panes_show_events_and_commands() {
     let mut state = state();
-    let mut changed = rows();
-    changed[1].status.state = "degraded".to_owned();
-    let is_measured = true;
-    state.take(Message::Seen {
-        rows: changed,
-        is_measured,
-    });
+    let degraded = DaeEventKind::Degraded {
+        cause: "it is slow".to_owned(),
+    };
+    let event = DaeEvent::now("Counter", Some(2), degraded);
+    state.take(Message::Happened(vec![event]));
     state.panes.kind = PaneKind::Events;
     let lines = screen(&state, 80, 24);
     assert!(
-        lines[10].ends_with(" Counter  ready → degraded"),
+        lines[10].ends_with(" Counter  degraded: it is slow"),
         "{lines:#?}"
     );
     state.panes.kind = PaneKind::Commands;
