@@ -8,6 +8,7 @@ mod call;
 mod cli;
 mod clients;
 mod compilers;
+mod completions;
 mod container;
 mod crash;
 mod dependencies;

@@ -27,6 +27,7 @@ use super::guest::DaemonAddress;
 use super::signatures;
 use super::time_span;
 use arrange::{Argument, Called, STANDARD_INPUT};
+pub(super) use fits::is_boolean;
 
 /// The command that describes the others.
 const HELP: &str = "help";

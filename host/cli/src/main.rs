@@ -13,8 +13,10 @@ mod change;
 mod check;
 mod client;
 mod client_trait;
+mod completions;
 mod dev;
 mod events;
+mod examples;
 mod exit;
 mod explain;
 mod follow;
@@ -23,6 +25,7 @@ mod history;
 mod incoming;
 mod interrupted;
 mod logs;
+mod man;
 mod moment;
 mod new;
 mod offline;
@@ -32,6 +35,7 @@ mod show;
 mod shutdown;
 mod signatures;
 mod source;
+mod suggest;
 mod table;
 mod time_span;
 mod words;
@@ -40,7 +44,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use dae_runtime::os::wording::HOME_DEFAULT;
 use dae_runtime::os::{first_process, signals, terminal};
@@ -133,6 +137,10 @@ enum Command {
     Events(events::Args),
     /// Inspect a plugin's file without running any of it
     Check(check::CheckArgs),
+    /// Print the script with which a shell completes command lines, names of daemons and their commands
+    Completions(completions::Args),
+    /// Write the manual pages, one for the program and one for each command
+    Man(man::Args),
 }
 
 /// One run of the program: its home and its manner of output.
@@ -187,14 +195,26 @@ impl Session {
 fn main() -> ExitCode {
     // The process of one daemon, and one that stands for the compiler in a build of `dev`, need nothing of the rest.
     let other = dae_host::worker::become_worker().or_else(dev::become_compiler);
+    let other = other.or_else(completions::answer);
     other.unwrap_or_else(command_line)
+}
+
+/// Returns the definition of the command line with all that its help texts show.
+fn definition() -> clap::Command {
+    examples::add(Line::command())
+}
+
+/// Reads the command line. Wrong usage, or a help text, ends the program.
+fn line() -> Line {
+    let read = Line::from_arg_matches_mut(&mut definition().get_matches());
+    read.unwrap_or_else(|error| error.exit())
 }
 
 /// Reads the command line, runs its command and returns the exit code.
 fn command_line() -> ExitCode {
     signals::start_clean_holding_back();
     terminal::allow_escapes();
-    let Line { global, command } = Line::parse();
+    let Line { global, command } = line();
     if matches!(command, Command::Run(_) | Command::Dev(_)) && first_process::is_first() {
         return first_process::run().unwrap_or_else(|error| exit::end(Err(error)));
     }
@@ -231,13 +251,14 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Explain(args) => explain::explain(&session, &args),
         Command::Events(args) => events::events(&session, &args),
         Command::Check(args) => check::check(&session, &args),
+        Command::Completions(args) => completions::completions(&session, &args),
+        Command::Man(args) => man::man(&session, &args),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_definitions_are_sound() {

@@ -58,7 +58,7 @@ pub(super) struct Parameter {
     pub(super) optional: bool,
     /// True if it takes all arguments that are left.
     pub(super) rest: bool,
-    description: String,
+    pub(super) description: String,
 }
 
 /// A parameter as a daemon sends it.
@@ -111,7 +111,7 @@ impl CommandHelp {
     }
 
     /// Returns the first line of the doc comment.
-    fn summary(&self) -> &str {
+    pub(super) fn summary(&self) -> &str {
         self.doc.trim().lines().next().unwrap_or_default()
     }
 }
