@@ -12,6 +12,7 @@ mod completions;
 mod container;
 mod crash;
 mod dependencies;
+mod detach;
 mod dev;
 mod discovery;
 mod drop_in;

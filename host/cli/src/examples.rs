@@ -12,6 +12,10 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("run", "in the foreground; Ctrl-C ends it in order"),
             (
+                "run --detach",
+                "in the background; `dae-host shutdown` ends it",
+            ),
+            (
                 "--home /srv/dae run --log json",
                 "another home, a log for programs",
             ),

@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod client_trait;
 mod completions;
+mod detach;
 mod dev;
 mod events;
 mod examples;

@@ -5,6 +5,7 @@
 //! has a folder of the same kind for files and directories.
 //!
 //! - `account`: on Windows, the user of this process and of others
+//! - [`background`]: a program without a terminal
 //! - [`bounds`]: the limits of a worker's process
 //! - [`clock`]: the clock that all processes of the machine share
 //! - [`control_client`]: the connection to the control socket
@@ -35,6 +36,7 @@
 
 #[cfg(windows)]
 pub mod account;
+pub mod background;
 pub mod bounds;
 pub mod clock;
 pub mod control_client;
