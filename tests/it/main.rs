@@ -15,6 +15,7 @@ mod dependencies;
 mod detach;
 mod dev;
 mod discovery;
+mod doctor;
 mod drop_in;
 mod ecosystem;
 mod events;

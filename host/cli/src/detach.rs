@@ -100,7 +100,7 @@ fn command(session: &Session) -> Result<Command> {
 /// Reads to the end, and returns the beginning.
 fn beginning(mut errors: impl Read) -> String {
     let mut text = Vec::new();
-    // What was read before an error counts.
+    // After an error, the part before it counts.
     let _ = (&mut errors).take(REASON_BYTES_MAX).read_to_end(&mut text);
     let _ = std::io::copy(&mut errors, &mut std::io::sink());
     String::from_utf8_lossy(&text).into_owned()

@@ -139,6 +139,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("check target/release/libsample.so", "runs none of its code")],
     ),
     (
+        "doctor",
+        &[
+            ("doctor", "code 1 if something is to cure"),
+            ("doctor --fix", "does the safe cures"),
+        ],
+    ),
+    (
         "completions",
         &[
             (

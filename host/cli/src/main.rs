@@ -16,6 +16,7 @@ mod client_trait;
 mod completions;
 mod detach;
 mod dev;
+mod doctor;
 mod events;
 mod examples;
 mod exit;
@@ -138,6 +139,8 @@ enum Command {
     Events(events::Args),
     /// Inspect a plugin's file without running any of it
     Check(check::CheckArgs),
+    /// Look for what keeps the host from its work, and say how to cure it
+    Doctor(doctor::Args),
     /// Print the script with which a shell completes command lines, names of daemons and their commands
     Completions(completions::Args),
     /// Write the manual pages, one for the program and one for each command
@@ -252,6 +255,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Explain(args) => explain::explain(&session, &args),
         Command::Events(args) => events::events(&session, &args),
         Command::Check(args) => check::check(&session, &args),
+        Command::Doctor(args) => doctor::doctor(&session, &args),
         Command::Completions(args) => completions::completions(&session, &args),
         Command::Man(args) => man::man(&session, &args),
     }

@@ -178,7 +178,7 @@ pub(super) fn host(
 }
 
 /// Checks, before anything starts, that the process may have enough threads for a host.
-fn check_threads() -> std::io::Result<()> {
+pub(super) fn check_threads() -> std::io::Result<()> {
     let own_runtime = std::thread::available_parallelism().map_or(1, usize::from);
     blocking::check_threads(own_runtime + Dae::threads() + OTHER_THREADS)
 }

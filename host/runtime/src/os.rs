@@ -17,6 +17,7 @@
 //! - [`library`]: loading a dynamic library for good, and ending a process whose loader hangs
 //! - [`listening_sockets`]: the sockets that listen on this machine, and their processes
 //! - `long_path`: on Windows, the form of long paths
+//! - [`machine`]: the memory, disk and descriptors that are left
 //! - [`mounts`]: file systems that forbid running code
 //! - [`new_name`]: renaming without replacing
 //! - [`own_program`]: the path at which this program is started again
@@ -49,6 +50,7 @@ pub mod library;
 pub mod listening_sockets;
 #[cfg(windows)]
 mod long_path;
+pub mod machine;
 pub mod mounts;
 pub mod new_name;
 pub mod own_program;
