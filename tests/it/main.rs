@@ -41,6 +41,7 @@ mod reload;
 mod reply_budget;
 mod saves;
 mod schemas;
+mod service;
 mod settings;
 mod shutdown;
 mod signals;

@@ -139,6 +139,21 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("check target/release/libsample.so", "runs none of its code")],
     ),
     (
+        "service",
+        &[
+            (
+                "service install --dry-run",
+                "prints the unit, and changes nothing",
+            ),
+            ("service install", "for this user"),
+            (
+                "service install --system --user dae",
+                "for the machine, as root",
+            ),
+            ("service status", "code 3 if it doesn't run"),
+        ],
+    ),
+    (
         "doctor",
         &[
             ("doctor", "code 1 if something is to cure"),

@@ -33,6 +33,7 @@ mod new;
 mod offline;
 mod query;
 mod run;
+mod service;
 mod show;
 mod shutdown;
 mod signatures;
@@ -40,6 +41,7 @@ mod source;
 mod suggest;
 mod table;
 mod time_span;
+mod watchdog;
 mod words;
 
 use std::path::PathBuf;
@@ -139,6 +141,8 @@ enum Command {
     Events(events::Args),
     /// Inspect a plugin's file without running any of it
     Check(check::CheckArgs),
+    /// Run the host as a service of systemd, of this user or of the machine
+    Service(service::Args),
     /// Look for what keeps the host from its work, and say how to cure it
     Doctor(doctor::Args),
     /// Print the script with which a shell completes command lines, names of daemons and their commands
@@ -255,6 +259,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Explain(args) => explain::explain(&session, &args),
         Command::Events(args) => events::events(&session, &args),
         Command::Check(args) => check::check(&session, &args),
+        Command::Service(args) => service::service(&session, &args),
         Command::Doctor(args) => doctor::doctor(&session, &args),
         Command::Completions(args) => completions::completions(&session, &args),
         Command::Man(args) => man::man(&session, &args),

@@ -22,6 +22,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use super::Session;
 use super::detach::{self, Announcement};
 use super::show;
+use super::watchdog;
 use dae_host::Dae;
 use dae_host::dae::{Builder, StopNews};
 use dae_runtime::os::signals::{EndSignals, Handlers};
@@ -113,6 +114,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
             background::let_go_of_output().context("cannot let go of the output")?;
         }
         service_manager::is_ready();
+        watchdog::feed(dae.port()).await;
         Ok(())
     })
 }

@@ -85,6 +85,7 @@ fn the_json_page_explains_every_key() {
     explains("## `new`", &json(&["new", &made]));
     let pages = ecosystem.scratch().join("man").display().to_string();
     explains("## `man`", &json(&["man", &pages]));
+    explains("## `service`", &json(&["service", "install", "--dry-run"]));
     // Its code is 1 if something of the machine is to cure.
     let checked = ecosystem.cli(&["--json", "doctor"]).json();
     explains("## `doctor`", &checked);
