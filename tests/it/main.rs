@@ -9,6 +9,7 @@ mod cli;
 mod clients;
 mod compilers;
 mod completions;
+mod connect;
 mod container;
 mod crash;
 mod dependencies;

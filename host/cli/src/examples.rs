@@ -124,6 +124,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "connect",
+        &[
+            ("connect Sample", "a prompt; Ctrl-D ends it"),
+            (
+                "connect Sample < commands.txt",
+                "an answer a line; the code is the last one's",
+            ),
+        ],
+    ),
+    (
         "client",
         &[("client Counter", "its source goes to standard output")],
     ),
@@ -226,6 +236,8 @@ mod tests {
     fn every_example_is_right_usage() {
         for (name, lines) in EXAMPLES {
             for (line, _) in *lines {
+                // A shell reads the rest.
+                let line = line.split(" < ").next().unwrap_or_default();
                 let words = [vec!["dae-host".to_owned()], words(line)].concat();
                 let parsed = super::super::definition().try_get_matches_from(&words);
                 let parsed = parsed.unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod client_trait;
 mod completions;
+mod connect;
 mod detach;
 mod dev;
 mod doctor;
@@ -131,6 +132,8 @@ enum Command {
     Options(query::Name),
     /// Run a daemon's command and print its result as JSON on one line
     Call(call::CallArgs),
+    /// Talk to a daemon: a prompt with completion and its events, or in a pipe a command a line
+    Connect(connect::Args),
     /// Write the source of a client with types: the daemon's commands as a Rust trait
     Client(client_trait::ClientArgs),
     /// Show the daemons' log
@@ -152,7 +155,7 @@ enum Command {
 }
 
 /// One run of the program: its home and its manner of output.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Session {
     home: Home,
     /// True if the home was given explicitly, so that a command line for another terminal must name it too.
@@ -254,6 +257,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Status(name) => query::status(&session, &name),
         Command::Options(name) => query::options(&session, &name),
         Command::Call(args) => call::call(&session, &args),
+        Command::Connect(args) => connect::connect(&session, &args),
         Command::Client(args) => client_trait::client(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
         Command::Explain(args) => explain::explain(&session, &args),

@@ -68,7 +68,7 @@ pub(super) fn is_plain(word: &str) -> bool {
 }
 
 fn arguments(schema: &CommandSchema, words: &[&str], current: &str) -> Vec<Suggestion> {
-    let typed = Typed::read(schema, words);
+    let typed = TypedWords::read(schema, words);
     if let Some(parameter) = typed.awaits {
         return values(parameter, "");
     }
@@ -100,7 +100,7 @@ fn named<'a>(schema: &'a CommandSchema, name: &str) -> Option<&'a Parameter> {
 }
 
 /// The complete words behind a command's name.
-struct Typed<'a> {
+struct TypedWords<'a> {
     /// The number of words without a name.
     positions: usize,
     /// The arguments that were given by their names.
@@ -109,9 +109,9 @@ struct Typed<'a> {
     awaits: Option<&'a Parameter>,
 }
 
-impl<'a> Typed<'a> {
+impl<'a> TypedWords<'a> {
     fn read(schema: &'a CommandSchema, words: &[&str]) -> Self {
-        let mut typed = Typed {
+        let mut typed = TypedWords {
             positions: 0,
             names: BTreeSet::new(),
             awaits: None,

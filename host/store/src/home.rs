@@ -222,6 +222,12 @@ impl Home {
         self.data.join("past")
     }
 
+    /// Returns the directory of the lines that were typed to daemons, a file for each.
+    #[must_use]
+    pub fn history_dir(&self) -> PathBuf {
+        self.data.join("history")
+    }
+
     /// Returns the path of the registry, in human-readable JSON.
     #[must_use]
     pub fn registry_file(&self) -> PathBuf {
