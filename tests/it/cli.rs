@@ -101,6 +101,19 @@ fn json_is_one_document_with_stable_keys() {
 }
 
 #[test]
+fn the_status_of_a_stopped_daemon_has_its_own_code() {
+    let ecosystem = sample();
+    let _ = ecosystem.cli(&["status", "Sample"]).ok();
+    let _ = ecosystem.cli(&["stop", "Sample"]).ok();
+    let shown = ecosystem.cli(&["status", "Sample"]).code(3);
+    assert!(shown.stdout.starts_with("Sample: stopped\n"), "{shown:?}");
+    assert_eq!(shown.stderr, "");
+    let shown = ecosystem.cli(&["status", "Sample", "--json"]).code(3);
+    assert_eq!(shown.json()["state"], "stopped");
+    assert_eq!(shown.stderr, "");
+}
+
+#[test]
 fn a_table_into_a_pipe_is_whole_and_plain() {
     let ecosystem = sample();
     assert_eq!(LONGEST.len(), 64);
@@ -397,7 +410,7 @@ fn what_people_try_first_is_answered_in_words() {
     }
     let port = ecosystem.port_of("Sample");
     let _ = ecosystem.cli(&["stop", "Sample"]).ok();
-    let shown = ecosystem.cli(&["status", "Sample"]).ok().stdout;
+    let shown = ecosystem.cli(&["status", "Sample"]).code(3).stdout;
     assert!(
         shown.contains(&format!("127.0.0.1:{port} (once it runs)")),
         "{shown}"

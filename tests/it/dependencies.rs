@@ -42,7 +42,7 @@ const LICENCE_EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// Packages that occur in several versions, each with the reason.
-const VERSION_EXCEPTIONS: [(&str, &str); 8] = [
+const VERSION_EXCEPTIONS: [(&str, &str); 10] = [
     (
         "bit-set",
         "proptest wants 0.8, jsonschema 0.11; tests alone",
@@ -58,6 +58,7 @@ const VERSION_EXCEPTIONS: [(&str, &str); 8] = [
         "libloading",
         "abi_stable 0.11.3, the last there is, wants 0.7",
     ),
+    ("signal-hook", "crossterm wants 0.3, for reedline; ours 0.4"),
     (
         "signal-hook",
         "crossterm 0.29, the newest, wants 0.3, ours 0.4",
@@ -65,6 +66,10 @@ const VERSION_EXCEPTIONS: [(&str, &str); 8] = [
     (
         "syn",
         "the macros of abi_stable want 1, most others 2, ours 3",
+    ),
+    (
+        "windows-sys",
+        "fd-lock wants 0.59, for reedline on Windows; ours 0.61",
     ),
 ];
 

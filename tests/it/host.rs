@@ -195,6 +195,8 @@ fn a_daemon_that_no_longer_starts_does_not_keep_the_others_down() {
     let reason = failed["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("start was asked to fail"), "{failed}");
     let _ = ecosystem.cli(&["call", "Fragile", "greeting"]).code(3);
+    let shown = ecosystem.cli(&["status", "Fragile"]).code(3).stdout;
+    assert!(shown.contains("start was asked to fail"), "{shown}");
 }
 
 fn registry_with(ecosystem: &Ecosystem, part: &str) -> (PathBuf, String) {

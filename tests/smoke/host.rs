@@ -201,7 +201,10 @@ impl Host {
     /// Returns all that is known of a daemon.
     #[track_caller]
     pub fn status(&self, name: &str) -> Value {
-        self.cli(&["status", name, "--json"]).ok().json()
+        let output = self.cli(&["status", name, "--json"]);
+        // 3 is the code of a daemon that is stopped or failed.
+        assert!(matches!(output.status, 0 | 3), "{output:#?}");
+        output.json()
     }
 
     /// Returns the names of all daemons.
@@ -228,7 +231,7 @@ impl Host {
     pub fn until_state(&self, name: &str, state: &str) {
         until(PATIENT, &format!("{name} is {state}"), || {
             let status = self.cli(&["status", name, "--json"]);
-            status.status == 0 && status.json()["state"] == state
+            matches!(status.status, 0 | 3) && status.json()["state"] == state
         });
     }
 

@@ -14,7 +14,10 @@ impl Ecosystem {
     #[track_caller]
     #[must_use]
     pub fn status(&self, name: &str) -> Value {
-        self.cli(&["status", name, "--json"]).ok().json()
+        let output = self.cli(&["status", name, "--json"]);
+        // 3 is the code of a daemon that is stopped or failed.
+        assert!(matches!(output.status, 0 | 3), "{output:#?}");
+        output.json()
     }
 
     /// Returns a daemon's port.
@@ -60,7 +63,7 @@ impl Ecosystem {
     pub fn until_state(&self, name: &str, state: &str) -> Value {
         until_some(LIMIT, &format!("{name} is {state}"), || {
             let output = self.cli(&["status", name, "--json"]);
-            let status = (output.status == 0).then(|| output.json())?;
+            let status = matches!(output.status, 0 | 3).then(|| output.json())?;
             (status["state"] == state).then_some(status)
         })
     }

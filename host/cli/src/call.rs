@@ -26,9 +26,10 @@ use super::Session;
 use super::client::{Client, ReplyPart};
 use super::exit::{self, Fault};
 use super::guest::DaemonAddress;
-use super::signatures;
+use super::signatures::{self, CommandHelp};
 use super::time_span;
 use arrange::{Argument, Called, STANDARD_INPUT};
+pub(super) use fits::is_boolean;
 use repeat::Load;
 
 /// The command that describes the others.
@@ -181,10 +182,48 @@ pub(super) fn typed(
         signature: help.as_ref().map(|help| help.signature.as_str()),
         schema,
     };
+    json_of(called, words, || {
+        standard_input::read(std::io::stdin().lock())
+    })
+}
+
+/// Returns the JSON of words that were not given on the command line, where `-` has no standard input to stand for.
+///
+/// # Errors
+/// The command or the words are wrong.
+pub(super) fn arguments(
+    daemon: &str,
+    command: &str,
+    help: Option<&CommandHelp>,
+    words: &[String],
+) -> Result<Vec<Box<RawValue>>> {
+    check_command(command)?;
+    check_answered(command, !words.is_empty())?;
+    let called = Called {
+        daemon,
+        command,
+        signature: help.map(|help| help.signature.as_str()),
+        schema: help.and_then(|help| help.schema.as_ref()),
+    };
+    json_of(called, words, || {
+        let text =
+            "`-` stands for standard input, which has the commands here; `'\"-\"'` is the text";
+        Err(Fault::Usage(text.to_owned()).into())
+    })
+}
+
+fn json_of(
+    called: Called<'_>,
+    words: &[String],
+    input: impl Fn() -> Result<Box<RawValue>>,
+) -> Result<Vec<Box<RawValue>>> {
     let arguments = arrange::arrange(called, words)?;
     let numbered = (1..).zip(&arguments);
     numbered
-        .map(|(number, argument)| json(called, number, argument))
+        .map(|(number, argument)| match argument {
+            Argument::Word(STANDARD_INPUT, _) => input(),
+            argument => json(called, number, argument),
+        })
         .collect()
 }
 
@@ -219,7 +258,6 @@ fn json(called: Called<'_>, number: usize, argument: &Argument<'_>) -> Result<Bo
     match argument {
         Argument::Flag(value) => Ok(raw(&value.to_string())?),
         Argument::Absent => Ok(raw("null")?),
-        Argument::Word(STANDARD_INPUT, _) => standard_input::read(std::io::stdin().lock()),
         Argument::Word(word, schema) => word::read(word, schema).map_err(|reason| {
             Fault::Usage(format!(
                 "argument {number} of {called} is not JSON: {reason}"

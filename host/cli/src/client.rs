@@ -29,7 +29,7 @@ pub(super) use parts::ReplyPart;
 use parts::TakePart;
 
 use super::exit::Fault;
-use super::incoming::{Arguments, Incoming, Refusal, array, one};
+use super::incoming::{Arguments, Incoming, Refusal, answer, array, one};
 
 /// The longest reply that is read (bytes). It is far above the protocol's limit for a line, since `logs -n` of a busy
 /// home is one line. It keeps a peer that never ends its line from taking all memory.
@@ -289,19 +289,7 @@ impl<S: Stream> Client<S> {
 
     /// Answers `dae` and `options`, which both sides of a connection must; our answer is short.
     fn answer(&mut self, line: &Incoming) -> Result<()> {
-        let pid = std::process::id();
-        let result = match line.name.as_str() {
-            "dae" => format!(r#"[{{"name":"dae-host-guest","pid":{pid},"port":0}}]"#),
-            _ => "[{}]".to_owned(),
-        };
-        let mut reply = Vec::new();
-        write_message(
-            &mut reply,
-            &line.name,
-            line.tag.as_deref(),
-            result.as_bytes(),
-        );
-        Ok(self.send(&reply)?)
+        Ok(self.send(&answer(line))?)
     }
 
     /// Sends all bytes before the deadline, however few the peer takes at once.

@@ -87,7 +87,14 @@ pub(super) enum Fault {
         /// The socket on which it should listen.
         socket: PathBuf,
     },
-    /// Some of several names failed, and each failure is reported already. The code is that of the first.
+    /// The host that this process has started has ended before it was ready.
+    Ended {
+        /// The exit code of a host that ends so.
+        code: Code,
+        /// The message of the host.
+        reason: String,
+    },
+    /// The output says it all. Of several names that failed, the code is that of the first.
     Reported(Code),
     /// The reader of the output has gone (`| head`): nothing is left to do or to print.
     ReaderGone,
@@ -96,7 +103,7 @@ pub(super) enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Usage(text) => f.write_str(text),
+            Fault::Usage(text) | Fault::Ended { reason: text, .. } => f.write_str(text),
             // A peer's message is shown on one line, whatever it contains.
             Fault::Refused { message, .. } | Fault::Answered { message, .. } => {
                 f.write_str(&printable::one_line(message))
@@ -153,7 +160,7 @@ impl Fault {
             Fault::Answered { .. } => Code::Failed,
             Fault::NoHost { .. } => Code::NoHost,
             Fault::NotListening { .. } => Code::HomeHeld,
-            Fault::Reported(code) => *code,
+            Fault::Reported(code) | Fault::Ended { code, .. } => *code,
             Fault::ReaderGone => Code::Done,
         }
     }

@@ -4,7 +4,7 @@
 //! than needed: a result is passed on as it was written.
 
 use anyhow::{Context as _, Result, bail};
-use dae_common_tcp::Line;
+use dae_common_tcp::{Line, write_message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -63,6 +63,19 @@ impl Incoming {
     pub(super) fn asks_us(&self) -> bool {
         matches!(self.name.as_str(), "dae" | "options") && self.arguments.is_empty()
     }
+}
+
+/// Returns our answer to a request, which both sides of a connection must give; it is short.
+pub(super) fn answer(line: &Incoming) -> Vec<u8> {
+    let pid = std::process::id();
+    let result = match line.name.as_str() {
+        "dae" => format!(r#"[{{"name":"dae-host-guest","pid":{pid},"port":0}}]"#),
+        _ => "[{}]".to_owned(),
+    };
+    let mut reply = Vec::new();
+    let tag = line.tag.as_deref();
+    write_message(&mut reply, &line.name, tag, result.as_bytes());
+    reply
 }
 
 /// Parses arguments in each form that a peer may send: an array, nothing at all, or one value, perhaps in JSON5.

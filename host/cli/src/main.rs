@@ -15,9 +15,14 @@ mod change;
 mod check;
 mod client;
 mod client_trait;
+mod completions;
 mod config;
+mod connect;
+mod detach;
 mod dev;
+mod doctor;
 mod events;
+mod examples;
 mod exit;
 mod explain;
 mod follow;
@@ -29,27 +34,31 @@ mod json_object;
 mod list;
 mod listen;
 mod logs;
+mod man;
 mod moment;
 mod names;
 mod new;
 mod offline;
 mod query;
 mod run;
+mod service;
 mod show;
 mod shutdown;
 mod signatures;
 mod source;
+mod suggest;
 mod table;
 mod time_span;
 mod top;
 mod upgrade;
+mod watchdog;
 mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use dae_runtime::os::wording::HOME_DEFAULT;
 use dae_runtime::os::{first_process, signals, terminal};
@@ -144,6 +153,8 @@ enum Command {
     Call(call::CallArgs),
     /// Print the events of a daemon or a topic as they come
     Listen(listen::Args),
+    /// Talk to a daemon: a prompt with completion and its events, or in a pipe a command a line
+    Connect(connect::Args),
     /// Write the source of a client with types: the daemon's commands as a Rust trait
     Client(client_trait::ClientArgs),
     /// Show the daemons' log
@@ -154,10 +165,18 @@ enum Command {
     Events(events::Args),
     /// Inspect a plugin's file without running any of it
     Check(check::CheckArgs),
+    /// Run the host as a service of systemd, of this user or of the machine
+    Service(service::Args),
+    /// Look for what keeps the host from its work, and say how to cure it
+    Doctor(doctor::Args),
+    /// Print the script with which a shell completes command lines, names of daemons and their commands
+    Completions(completions::Args),
+    /// Write the manual pages, one for the program and one for each command
+    Man(man::Args),
 }
 
 /// One run of the program: its home and its manner of output.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Session {
     home: Home,
     /// True if the home was given explicitly, so that a command line for another terminal must name it too.
@@ -208,14 +227,26 @@ impl Session {
 fn main() -> ExitCode {
     // The process of one daemon, and one that stands for the compiler in a build of `dev`, need nothing of the rest.
     let other = dae_host::worker::become_worker().or_else(dev::become_compiler);
+    let other = other.or_else(completions::answer);
     other.unwrap_or_else(command_line)
+}
+
+/// Returns the definition of the command line with all that its help texts show.
+fn definition() -> clap::Command {
+    examples::add(Line::command())
+}
+
+/// Reads the command line. Wrong usage, or a help text, ends the program.
+fn line() -> Line {
+    let read = Line::from_arg_matches_mut(&mut definition().get_matches());
+    read.unwrap_or_else(|error| error.exit())
 }
 
 /// Reads the command line, runs its command and returns the exit code.
 fn command_line() -> ExitCode {
     signals::start_clean_holding_back();
     terminal::allow_escapes();
-    let Line { global, command } = Line::parse();
+    let Line { global, command } = line();
     if matches!(command, Command::Run(_) | Command::Dev(_)) && first_process::is_first() {
         return first_process::run().unwrap_or_else(|error| exit::end(Err(error)));
     }
@@ -253,18 +284,22 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Options(name) => query::options(&session, &name),
         Command::Call(args) => call::call(&session, &args),
         Command::Listen(args) => listen::listen(&session, &args),
+        Command::Connect(args) => connect::connect(&session, &args),
         Command::Client(args) => client_trait::client(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
         Command::Explain(args) => explain::explain(&session, &args),
         Command::Events(args) => events::events(&session, &args),
         Command::Check(args) => check::check(&session, &args),
+        Command::Service(args) => service::service(&session, &args),
+        Command::Doctor(args) => doctor::doctor(&session, &args),
+        Command::Completions(args) => completions::completions(&session, &args),
+        Command::Man(args) => man::man(&session, &args),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_definitions_are_sound() {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::Session;
 use super::client::Client;
+use super::exit::{Code, Fault};
 use super::guest::{DaemonAddress, address};
 use super::list::Listed;
 use super::signatures;
@@ -66,14 +67,18 @@ fn sockets_listen(count: u64) -> String {
     }
 }
 
-/// `status`: shows one daemon in full.
+/// `status`: shows one daemon in full. Of one that is stopped or failed, the exit code says so.
 pub(super) fn status(session: &Session, name: &Name) -> Result<()> {
     let answer = Client::control(session)?.call("status", &[&name.name])?;
-    if session.out.json {
-        return session.out.document(&answer);
-    }
     let status: Status = serde_json::from_str(answer.get())?;
-    session.out.line(&in_full(&status))
+    match session.out.json {
+        true => session.out.document(&answer)?,
+        false => session.out.line(&in_full(&status))?,
+    }
+    match status.state.as_str() {
+        "stopped" | "failed" => Err(Fault::Reported(Code::NotRunning).into()),
+        _ => Ok(()),
+    }
 }
 
 fn in_full(status: &Status) -> String {

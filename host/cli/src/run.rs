@@ -1,4 +1,4 @@
-//! `run`: the program becomes the host of its home, in the foreground, until a signal or its owner's `shutdown` ends it.
+//! `run`: the program becomes the host of its home, in the foreground (see `detach` for the background), until a signal or its owner's `shutdown` ends it.
 //!
 //! The first SIGTERM or SIGINT, or `dae-host shutdown`, ends it in order: it takes no new commands, gives the running
 //! ones their grace period, runs every daemon's `stop`, flushes files and exits with code 0. The second signal ends it at
@@ -15,22 +15,24 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
 use tokio::runtime;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 use super::Session;
+use super::detach::{self, Announcement};
 use super::show;
+use super::watchdog;
 use dae_host::Dae;
 use dae_host::dae::{Builder, StopNews};
-use dae_runtime::os::service_manager;
 use dae_runtime::os::signals::{EndSignals, Handlers};
+use dae_runtime::os::{background, service_manager};
 use dae_runtime::plugin::library;
 use dae_runtime::session::thread_start;
 use dae_runtime::threads::fd_limits;
 use dae_store::blocking;
 use dae_store::log::{Console, Journal, JournalLayer};
+use dae_store::registry::DAE_NAME;
 use dae_store::tasks;
 
 /// The longest time for running commands to finish at the end.
@@ -55,6 +57,12 @@ pub(super) struct Args {
     /// The format of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     log: LogFormat,
+    /// Start the host in the background, and return once it is ready; its log goes to the home's files only
+    #[arg(long, conflicts_with = "log")]
+    detach: bool,
+    /// Be the host that `--detach` starts
+    #[arg(long, hide = true, conflicts_with_all = ["log", "detach"])]
+    detached: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -79,25 +87,46 @@ impl LogFormat {
 
 /// Runs the host of the session's home.
 pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
+    if args.detach {
+        return detach::start(session);
+    }
+    if args.detached {
+        background::leave_terminal().context("cannot leave the terminal")?;
+    }
+    let console = match args.detached {
+        true => Console::Off,
+        false => args.log.console(),
+    };
     let hosting = Hosting {
         builder: Dae::builder(),
-        console: args.log.console(),
+        console,
         on_abort: Box::new(|| ()),
     };
     host(session, hosting, async |dae: &Dae| {
-        // Daemons run even if this line can't be written.
-        let _ = announce(session, dae);
+        let announcement = announcement(session, dae);
+        if !args.detached {
+            // Daemons run even if this line can't be written.
+            let _ = session.out.done(&announcement, &announcement.sentence());
+        }
         dae.ready().await;
+        if args.detached {
+            // The process that waits for it may be gone.
+            let _ = session.out.document(&announcement);
+            background::let_go_of_output().context("cannot let go of the output")?;
+        }
         service_manager::is_ready();
+        watchdog::feed(dae.port()).await;
         Ok(())
     })
 }
 
-fn announce(session: &Session, dae: &Dae) -> Result<()> {
-    let (port, home) = (dae.port(), &session.home.data);
-    let document = json!({"name": "Dae", "pid": std::process::id(), "port": port, "home": home});
-    let sentence = format!("Dae listens on 127.0.0.1:{port}, home {}", home.display());
-    session.out.done(&document, &sentence)
+fn announcement(session: &Session, dae: &Dae) -> Announcement {
+    Announcement {
+        name: DAE_NAME.to_owned(),
+        pid: std::process::id(),
+        port: dae.port(),
+        home: session.home.data.clone(),
+    }
 }
 
 /// A host to run, and the work of the program around it.
@@ -152,7 +181,7 @@ pub(super) fn host(
 }
 
 /// Checks, before anything starts, that the process may have enough threads for a host.
-fn check_threads() -> std::io::Result<()> {
+pub(super) fn check_threads() -> std::io::Result<()> {
     let own_runtime = std::thread::available_parallelism().map_or(1, usize::from);
     blocking::check_threads(own_runtime + Dae::threads() + OTHER_THREADS)
 }

@@ -60,7 +60,7 @@ impl Out {
     }
 
     /// Prints text whose parts were escaped before they got colours.
-    fn styled(&self, text: &str) -> Result<()> {
+    pub(super) fn styled(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
         // One write, so that no line of a log gets between its lines.
         stdout
@@ -97,6 +97,11 @@ impl Out {
             (Ok(text), None) => self.styled(&text),
             (Err(_), _) => self.document(&value),
         }
+    }
+
+    /// Returns whether standard output may have colours.
+    pub(super) fn ansi(&self) -> bool {
+        self.ansi
     }
 
     /// Returns the width of a table for a person (cells); `None` if a pipe or a program gets the output.

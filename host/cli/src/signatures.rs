@@ -58,7 +58,7 @@ pub(super) struct Parameter {
     pub(super) optional: bool,
     /// True if it takes all arguments that are left.
     pub(super) rest: bool,
-    description: String,
+    pub(super) description: String,
 }
 
 /// A parameter as a daemon sends it.

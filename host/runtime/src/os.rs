@@ -5,6 +5,7 @@
 //! has a folder of the same kind for files and directories.
 //!
 //! - `account`: on Windows, the user of this process and of others
+//! - [`background`]: a program without a terminal
 //! - [`bounds`]: the limits of a worker's process
 //! - [`clock`]: the clock that all processes of the machine share
 //! - [`control_client`]: the connection to the control socket
@@ -17,6 +18,7 @@
 //! - [`library`]: loading a dynamic library for good, and ending a process whose loader hangs
 //! - [`listening_sockets`]: the sockets that listen on this machine, and their processes
 //! - `long_path`: on Windows, the form of long paths
+//! - [`machine`]: the memory, disk and descriptors that are left
 //! - [`mounts`]: file systems that forbid running code
 //! - [`new_name`]: renaming without replacing
 //! - [`own_program`]: the path at which this program is started again
@@ -38,6 +40,7 @@
 
 #[cfg(windows)]
 pub mod account;
+pub mod background;
 pub mod bounds;
 pub mod clock;
 pub mod control_client;
@@ -52,6 +55,7 @@ pub mod library;
 pub mod listening_sockets;
 #[cfg(windows)]
 mod long_path;
+pub mod machine;
 pub mod mounts;
 pub mod new_name;
 pub mod own_program;

@@ -153,17 +153,25 @@ fn rename(temporary: TempPath, path: &Path) -> Result<(), DiskFault> {
 /// Removes temporary files of killed processes in `directory` and below, except in the subdirectory `spared`. The
 /// caller must hold the home's lock and must not have written anything yet.
 pub fn sweep(directory: &Path, spared: &Path) {
+    for path in leftovers(directory, spared) {
+        // A file that can't be removed now does no harm; the next start tries again.
+        let _ = fs::remove_file(&path);
+    }
+}
+
+/// Returns the files that [`sweep`] removes. While a host runs, some of them may be its own, and in use.
+#[must_use]
+pub fn leftovers(directory: &Path, spared: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let (path, kind) = (entry.path(), entry.file_type());
         match kind {
-            Ok(kind) if kind.is_dir() && path != spared => sweep(&path, spared),
-            // A file that can't be removed now does no harm; the next start tries again.
-            Ok(kind) if kind.is_file() && is_temporary(&entry.file_name()) => {
-                let _ = fs::remove_file(&path);
-            }
+            Ok(kind) if kind.is_dir() && path != spared => found.extend(leftovers(&path, spared)),
+            Ok(kind) if kind.is_file() && is_temporary(&entry.file_name()) => found.push(path),
             _ => {}
         }
     }
+    found
 }
 
 fn is_temporary(name: &OsStr) -> bool {

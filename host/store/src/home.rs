@@ -115,20 +115,44 @@ impl Home {
         self.check_paths()?;
         make_private(&self.data)?;
         check_owner_alone_writes(&self.data)?;
-        for dir in [
-            &self.logs,
-            &self.events_dir(),
-            &self.runtime,
-            &self.store_dir(),
-            &self.library_copies_dir(),
-            &self.drop_in_dir(),
-            &self.states_dir(),
-            &self.past_dir(),
-        ] {
-            make_private(dir)?;
-            close_to_others(dir)?;
+        for dir in self.own_directories() {
+            make_private(&dir)?;
+            close_to_others(&dir)?;
         }
         Ok(())
+    }
+
+    /// Returns the directories that belong to the host alone.
+    fn own_directories(&self) -> [PathBuf; 8] {
+        [
+            self.logs.clone(),
+            self.events_dir(),
+            self.runtime.clone(),
+            self.store_dir(),
+            self.library_copies_dir(),
+            self.drop_in_dir(),
+            self.states_dir(),
+            self.past_dir(),
+        ]
+    }
+
+    /// Checks the home's top directory as [`Home::create`] does, and makes nothing.
+    ///
+    /// # Errors
+    /// It can't be read, belongs to another user, or may be written by others.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.check_paths()?;
+        check_owner_alone_writes(&self.data)
+    }
+
+    /// Returns the host's directories that are open to others, or that can't be read. [`Home::create`] closes them.
+    #[must_use]
+    pub fn open_to_others(&self) -> Vec<PathBuf> {
+        let is_open = |dir: &PathBuf| match fs::metadata(dir) {
+            Ok(metadata) => private::is_open_to_others(dir, &metadata).unwrap_or(true),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        self.own_directories().into_iter().filter(is_open).collect()
     }
 
     /// Returns `file` as a path below [`Home::data`] if it lies in the home, by whatever path it was reached.
@@ -196,6 +220,12 @@ impl Home {
     #[must_use]
     pub fn past_dir(&self) -> PathBuf {
         self.data.join("past")
+    }
+
+    /// Returns the directory of the lines that were typed to daemons, a file for each.
+    #[must_use]
+    pub fn history_dir(&self) -> PathBuf {
+        self.data.join("history")
     }
 
     /// Returns the path of the registry, in human-readable JSON.

@@ -212,11 +212,30 @@ impl PluginStore {
     /// # Errors
     /// A disk error; everything else that could be removed is removed.
     pub fn sweep(&self, keep: &HashSet<String>) -> anyhow::Result<()> {
-        let kept = keep
-            .iter()
-            .flat_map(|hash| [self.path_of(hash), self.schemas_path_of(hash)]);
-        let kept: HashSet<PathBuf> = kept.collect();
+        let kept = self.paths_of(keep);
         sweep_directory(&self.artefacts, |path| kept.contains(path))
+    }
+
+    /// Returns the files that [`PluginStore::sweep`] removes.
+    #[must_use]
+    pub fn unused(&self, keep: &HashSet<String>) -> Vec<PathBuf> {
+        let mut found = files_in(&self.artefacts);
+        let kept = self.paths_of(keep);
+        found.retain(|path| !kept.contains(path));
+        found
+    }
+
+    /// Returns the private copies that [`PluginStore::sweep_copies`] removes.
+    #[must_use]
+    pub fn copies(&self) -> Vec<PathBuf> {
+        files_in(&self.copies)
+    }
+
+    fn paths_of(&self, hashes: &HashSet<String>) -> HashSet<PathBuf> {
+        let paths = hashes.iter();
+        paths
+            .flat_map(|hash| [self.path_of(hash), self.schemas_path_of(hash)])
+            .collect()
     }
 
     /// Makes a private copy of a stored file for one process to load. The mapping survives the removal of the copy.
@@ -373,6 +392,12 @@ fn create_new(path: &Path) -> io::Result<File> {
     let file = options.open(path)?;
     atomic_file::make_owners(&file)?;
     Ok(file)
+}
+
+/// Returns the files in `dir`; none if it can't be read.
+fn files_in(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 /// Removes the files in `dir` for which `is_kept` returns false. Tries all of them and returns the first error.

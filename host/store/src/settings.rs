@@ -216,11 +216,23 @@ pub(crate) fn check_positive(members: &[(&str, u64)]) -> Result<(), String> {
 
 /// Describes an error and the member that it concerns, without names of Rust types.
 pub fn explain_fault<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
-    let reason = misfit::say_of_json5(&error.inner().to_string());
+    let text = error.inner().to_string();
+    let reason = misfit::say_of_json5(&text) + &probably_meant(&text);
     match error.path().iter().next() {
         Some(_) => format!("{}: {reason}", error.path()),
         None => reason,
     }
+}
+
+/// Returns the end of a message about a name that is not known: the nearest of those that are. serde gives all of them
+/// only as text: "unknown field `a`, expected one of `b`, `c`".
+fn probably_meant(text: &str) -> String {
+    let is_unknown = text.starts_with("unknown field `") || text.starts_with("unknown variant `");
+    let mut names = text.split('`').skip(1).step_by(2).filter(|_| is_unknown);
+    let near = names
+        .next()
+        .and_then(|name| dae_common_tcp::nearest(name, names));
+    near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
 /// Merges objects member by member; any other value replaces the previous one.
@@ -254,6 +266,19 @@ mod tests {
         assert_eq!(settings.mode, Some(Mode::Subprocess));
         let error = Settings::of(&[&json!({"helth_ms": 5})]).unwrap_err();
         assert!(error.contains("helth_ms"), "{error}");
+        for (given, near) in [
+            (json!({"helth_ms": 5}), "; did you mean `health_ms`?"),
+            (
+                json!({"restart": {"bust_max": 5}}),
+                "; did you mean `burst_max`?",
+            ),
+            (json!({"mode": "subproces"}), "; did you mean `subprocess`?"),
+        ] {
+            let error = Settings::of(&[&given]).unwrap_err();
+            assert!(error.ends_with(near), "{error}");
+        }
+        let error = Settings::of(&[&json!({"colour": 5})]).unwrap_err();
+        assert!(!error.contains("did you mean"), "{error}");
     }
 
     #[test]

@@ -101,6 +101,12 @@ fn the_json_page_explains_every_key() {
     explains("## `client`", &json(&["client", &file]));
     let made = ecosystem.scratch().join("greeter").display().to_string();
     explains("## `new`", &json(&["new", &made]));
+    let pages = ecosystem.scratch().join("man").display().to_string();
+    explains("## `man`", &json(&["man", &pages]));
+    explains("## `service`", &json(&["service", "install", "--dry-run"]));
+    // Its code is 1 if something of the machine is to cure.
+    let checked = ecosystem.cli(&["--json", "doctor"]).json();
+    explains("## `doctor`", &checked);
     let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();
     explains("## `logs`", &json!(logs));
     let events = ecosystem.cli(&["--json", "events"]).ok().json_lines();

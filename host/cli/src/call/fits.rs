@@ -32,7 +32,7 @@ pub(super) fn permits(schema: &Value, json: &str) -> bool {
 }
 
 /// Returns whether `schema` permits `true` and `false` and, but for `null`, nothing else.
-pub(super) fn is_boolean(schema: &Value) -> bool {
+pub(in super::super) fn is_boolean(schema: &Value) -> bool {
     let others = [r#""""#, "0", "[]", "{}"];
     ["true", "false"].iter().all(|json| permits(schema, json))
         && !others.iter().any(|json| permits(schema, json))

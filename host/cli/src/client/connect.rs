@@ -151,6 +151,11 @@ impl Client<TcpStream> {
         Ok(client)
     }
 
+    /// Returns the connection itself, before anything was sent on it.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sets the limit for an answer, for any daemon.
     pub(crate) fn wait_at_most(&mut self, limit: Duration) {
         self.answer_max = Some(limit);

@@ -18,9 +18,9 @@ use unix as system;
 use windows as system;
 
 #[cfg(unix)]
-pub(crate) use unix::close_to_others;
+pub(crate) use unix::{close_to_others, is_open_to_others};
 #[cfg(windows)]
-pub(crate) use windows::close_to_others;
+pub(crate) use windows::{close_to_others, is_open_to_others};
 
 /// Lets only the owner read and write a new file. [`set_owners_mode`] alone is not enough: the process's umask limits the
 /// mode, and a daemon in this process may have changed the umask.

@@ -5,6 +5,26 @@ use std::time::Duration;
 
 use sd_notify::{NotifyState, notify};
 
+/// A person's way to a service on a system without units; `None` here.
+pub const INSTEAD: Option<&str> = None;
+
+/// Returns whether systemd runs this machine.
+#[must_use]
+pub fn is_booted() -> bool {
+    sd_notify::booted().unwrap_or(false)
+}
+
+/// Returns the time within which the service manager wants to hear of the host again and again; `None` if it doesn't.
+#[must_use]
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
+}
+
+/// Reports that the host serves commands.
+pub fn is_alive() {
+    let _ = notify(&[NotifyState::Watchdog]);
+}
+
 /// Reports that the host is ready.
 pub fn is_ready() {
     let _ = notify(&[NotifyState::Ready]);

@@ -23,8 +23,13 @@ pub(super) fn close_new_directory(dir: &Path) -> io::Result<()> {
 
 /// Closes a directory of this user to others.
 pub(crate) fn close_to_others(dir: &Path, metadata: &Metadata) -> io::Result<()> {
-    match metadata.mode() & 0o077 {
-        0 => Ok(()),
-        _ => fs::set_permissions(dir, Permissions::from_mode(0o700)),
+    match is_open_to_others(dir, metadata)? {
+        false => Ok(()),
+        true => fs::set_permissions(dir, Permissions::from_mode(0o700)),
     }
+}
+
+/// Returns whether others may list, enter or write a directory.
+pub(crate) fn is_open_to_others(_dir: &Path, metadata: &Metadata) -> io::Result<bool> {
+    Ok(metadata.mode() & 0o077 != 0)
 }

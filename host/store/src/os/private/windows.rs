@@ -27,9 +27,14 @@ pub(super) fn close_new_directory(dir: &Path) -> io::Result<()> {
 }
 
 /// Closes a directory of this user to others.
-pub(crate) fn close_to_others(dir: &Path, _metadata: &Metadata) -> io::Result<()> {
-    match are_others_allowed(AclTarget::Named(dir))? {
+pub(crate) fn close_to_others(dir: &Path, metadata: &Metadata) -> io::Result<()> {
+    match is_open_to_others(dir, metadata)? {
         false => Ok(()),
         true => security::close_directory(dir),
     }
+}
+
+/// Returns whether others may use a directory.
+pub(crate) fn is_open_to_others(dir: &Path, _metadata: &Metadata) -> io::Result<bool> {
+    are_others_allowed(AclTarget::Named(dir))
 }
