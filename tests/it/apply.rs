@@ -88,7 +88,7 @@ fn a_file_is_applied_once_and_again_without_effect() {
     );
     let again = ecosystem.cli(&declared.words(&[])).ok();
     assert!(
-        again.stdout.is_empty() && again.says(&["2 daemons are as"]),
+        again.stdout.is_empty() && again.says(&["0 changed, 2 unchanged, 0 failed"]),
         "{again:?}"
     );
 }

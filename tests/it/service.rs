@@ -79,10 +79,8 @@ fn a_unit_is_written_shown_and_removed() {
     let run = |words: &[&str]| with_units(&ecosystem, &config, words);
 
     let none = run(&["service", "status"]).code(3);
-    assert!(
-        none.stdout.contains(&format!("{path} (not installed)")),
-        "{none:?}"
-    );
+    let told = format!("{path} (not installed)");
+    assert!(none.stdout.contains(&told), "{none:?}");
     let _ = run(&["service", "uninstall"]).code(1);
 
     let installed = run(&["service", "install"]).ok();
@@ -92,15 +90,11 @@ fn a_unit_is_written_shown_and_removed() {
     let home = format!(" --home {} run\n", ecosystem.home().display());
     assert!(unit.contains(&home), "{unit}");
     let again = run(&["service", "install", "--json"]).ok().json();
-    assert_eq!(
-        (&again["unit"], &again["started"]),
-        (&path.into(), &false.into())
-    );
+    assert_eq!(again["unit"], path);
+    assert_eq!(again["started"], false);
     let shown = run(&["service", "status", "--json"]).code(3).json();
-    assert_eq!(
-        (&shown["installed"], &shown["pid"]),
-        (&true.into(), &().into())
-    );
+    assert_eq!(shown["installed"], true);
+    assert!(shown["pid"].is_null(), "{shown}");
 
     let _ = run(&["service", "uninstall"]).ok();
     assert!(!file.exists());

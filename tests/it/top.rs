@@ -236,7 +236,7 @@ fn a_host_that_ends_and_comes_back_is_found_again() {
     ecosystem.wake(&[]);
     terminal.until_shows(" Dae  port ");
     terminal.press(&["2", "Home"]);
-    terminal.until_shows("a host runs again");
+    terminal.until_shows("Dae  host ");
     process::signal(terminal.pid(), Signal::TERM);
     terminal.is_given_back("ended with 143");
 }

@@ -26,7 +26,7 @@ use dae_store::report::{
 };
 use declared::DeclaredSet;
 pub(super) use export::{ExportArgs, export};
-use plan::{Action, PlannedDaemon, PresentDaemon};
+use plan::{PlannedAction, PlannedDaemon, PresentDaemon};
 
 /// The file if none is named.
 const FILE_DEFAULT: &str = "dae.toml";
@@ -98,7 +98,7 @@ pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
     }
     match session.out.json {
         true => session.out.document(&outcomes)?,
-        false => conclude(session, args, &plan),
+        false => conclude(session, args, &present, &outcomes),
     }
     failed.map_or(Ok(()), |code| Err(Fault::Reported(code).into()))
 }
@@ -127,32 +127,43 @@ fn report(session: &Session, planned: &PlannedDaemon, error: Option<&anyhow::Err
 }
 
 /// Prints the summary, and what the plan leaves to a person.
-fn conclude(session: &Session, args: &Args, plan: &[PlannedDaemon]) {
-    let count = |wanted: fn(&Action) -> bool| plan.iter().filter(|one| wanted(&one.action)).count();
-    let left: Vec<&str> = plan
-        .iter()
-        .filter(|one| one.action == Action::Left)
-        .map(|one| one.name.as_str())
-        .collect();
+fn conclude(session: &Session, args: &Args, present: &[PresentDaemon], outcomes: &[AppliedDaemon]) {
+    let named = |action: PlannedAction| -> Vec<&str> {
+        let found = outcomes.iter().map(|one| one.planned);
+        let found = found.filter(|planned| planned.action == action);
+        found.map(|planned| planned.name.as_str()).collect()
+    };
+    let left = named(PlannedAction::Left);
     if !left.is_empty() {
         session.out.note(&format!(
             "an earlier apply of this file had installed {}; --prune uninstalls what the file names no more",
             left.join(", ")
         ));
     }
-    let (changed, same) = (
-        count(Action::changes),
-        count(|action| *action == Action::Unchanged),
-    );
-    let note = match (changed, args.dry_run) {
-        (0, _) => format!(
-            "{same} daemons are as {} declares them",
-            args.file.display()
-        ),
-        (_, true) => format!("{changed} to change, {same} unchanged; nothing was done (--dry-run)"),
-        (_, false) => format!("{changed} changed, {same} unchanged"),
-    };
-    session.out.note(&note);
+    let same = named(PlannedAction::Unchanged);
+    for down in present
+        .iter()
+        .filter(|one| same.contains(&one.status.name.as_str()))
+    {
+        let Status { name, state, .. } = &down.status;
+        if matches!(
+            state.as_str(),
+            "crash-loop" | "failed" | "backoff" | "degraded"
+        ) {
+            let explain = session.command_line(&format!("explain {name}"));
+            session.out.note(&format!(
+                "{name} is as declared, and is in {state}: `{explain}`"
+            ));
+        }
+    }
+    let failed = outcomes.iter().filter(|one| one.error.is_some()).count();
+    let to_change = outcomes.iter().filter(|one| one.planned.action.changes());
+    let changed = to_change.count() - failed;
+    let same = same.len();
+    session.out.note(&match args.dry_run {
+        true => format!("{changed} to change, {same} unchanged; nothing was done (--dry-run)"),
+        false => format!("{changed} changed, {same} unchanged, {failed} failed"),
+    });
 }
 
 /// Carries out one line of the plan.
@@ -162,7 +173,7 @@ fn carry_out(
     planned: &PlannedDaemon,
 ) -> Result<()> {
     let name = &planned.name;
-    if planned.action == Action::Remove {
+    if planned.action == PlannedAction::Remove {
         let request = UninstallRequest {
             name: name.clone(),
             purge: false,
@@ -172,7 +183,7 @@ fn carry_out(
     }
     let declared = set.daemons.get(name);
     let declared = declared.context("a planned daemon is declared")?;
-    let is_new = planned.action == Action::Install;
+    let is_new = planned.action == PlannedAction::Install;
     if is_new || planned.brings_file {
         let request = InstallRequest {
             name: Some(name.clone()),

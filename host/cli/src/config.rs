@@ -15,8 +15,9 @@ use super::{interrupted, words};
 use dae_store::config::Config;
 use dae_store::daemon_config::{self, DaemonConfig, SettingOrigin, each_leaf};
 use dae_store::json5_text;
+use dae_store::printable::one_line;
 use dae_store::registry::Registry;
-use dae_store::report::{ConfigureRequest, Configured, Mode, TakesEffect};
+use dae_store::report::{ConfigureRequest, Configured, Mode, TakesEffect, ValueChange};
 
 /// The prefix of paths into the daemon's own config.
 const OF_DAEMON: &str = "config";
@@ -87,8 +88,7 @@ pub(super) fn config(session: &Session, args: &Args) -> Result<()> {
         }
         (Some(change), false) => {
             let mut client = interrupted::client(session)?;
-            let present: DaemonConfig = client.ask("config", &[&args.name])?;
-            let mut request = request(&present, change)?;
+            let mut request = request(&args.name, change)?;
             request.dry_run = args.dry_run;
             let done = client.ask("configure", &[&request]);
             let all = session.command_line(&format!("config {} --all", args.name));
@@ -124,10 +124,10 @@ fn report(session: &Session, done: &Configured) -> Result<()> {
     session.out.changes(done, &text)
 }
 
-/// Returns the request that makes a change of the present values.
-fn request(present: &DaemonConfig, change: &Change) -> Result<ConfigureRequest> {
+/// Returns the request that makes a change.
+fn request(name: &str, change: &Change) -> Result<ConfigureRequest> {
     let mut request = ConfigureRequest {
-        name: present.name.clone(),
+        name: name.to_owned(),
         ..ConfigureRequest::default()
     };
     match change {
@@ -139,12 +139,12 @@ fn request(present: &DaemonConfig, change: &Change) -> Result<ConfigureRequest> 
                     );
                     return Err(Fault::Usage(text).into());
                 };
-                put(&mut request, present, (path.trim(), Some(value_of(text))))?;
+                put(&mut request, (path.trim(), Some(value_of(text))))?;
             }
         }
         Change::Unset { paths } => {
             for path in paths {
-                put(&mut request, present, (path.trim(), None))?;
+                put(&mut request, (path.trim(), None))?;
             }
         }
     }
@@ -159,55 +159,49 @@ fn value_of(text: &str) -> Value {
         .unwrap_or_else(|| json!(text))
 }
 
-/// Puts a value at its path of the request; `None` removes it.
-fn put(
-    request: &mut ConfigureRequest,
-    present: &DaemonConfig,
-    (path, value): (&str, Option<Value>),
-) -> Result<()> {
-    let wrong = |expected: &str| Fault::Usage(format!("{path} {expected}"));
+/// Puts a value into the request; `None` removes it. The host puts it into the present values.
+fn put(request: &mut ConfigureRequest, (path, value): (&str, Option<Value>)) -> Result<(), Fault> {
+    let wrong = |expected: &str| Err(Fault::Usage(format!("{path:?} {expected}")));
     match (path, value) {
         ("port", Some(value)) => {
             let port = value.as_u64().and_then(|port| u16::try_from(port).ok());
-            let port = port.filter(|port| *port > 0);
-            request.port = Some(port.ok_or_else(|| wrong("is a number from 1 to 65535"))?);
+            match port.filter(|port| *port > 0) {
+                Some(port) => request.port = Some(port),
+                None => return wrong("is a number from 1 to 65535"),
+            }
         }
-        ("mode", Some(value)) => {
-            let mode = serde_json::from_value::<Mode>(value);
-            request.mode = Some(mode.map_err(|_| wrong("is in-process or subprocess"))?);
+        ("mode", Some(value)) => match serde_json::from_value::<Mode>(value) {
+            Ok(mode) => request.mode = Some(mode),
+            Err(_) => return wrong("is in-process or subprocess"),
+        },
+        ("port" | "mode", None) => return wrong("can't be unset; `set` changes it"),
+        (OF_DAEMON, _) => return wrong("is a whole object; name its members, as config.NAME"),
+        (path, value) => {
+            if path.split('.').any(str::is_empty) {
+                return wrong("has an empty name");
+            }
+            let path = path.strip_prefix(OF_HOST).unwrap_or(path).to_owned();
+            if request
+                .values
+                .iter()
+                .any(|other| overlap(&other.path, &path))
+            {
+                return wrong("is given twice; keep one of them");
+            }
+            request.values.push(ValueChange { path, value });
         }
-        ("port" | "mode", None) => {
-            return Err(wrong("can't be unset; `set` changes it").into());
-        }
-        (path, value) => put_member(request, present, (path, value))?,
     }
     Ok(())
 }
 
-/// Puts a value into the daemon's config or its settings.
-fn put_member(
-    request: &mut ConfigureRequest,
-    present: &DaemonConfig,
-    (path, value): (&str, Option<Value>),
-) -> Result<(), Fault> {
-    let wrong = |expected: &str| Err(Fault::Usage(format!("{path} {expected}")));
-    let (object, inner) = match path.strip_prefix(OF_DAEMON) {
-        Some("") => return wrong("is a whole object; name its members, as config.NAME"),
-        Some(inner) if inner.starts_with('.') => {
-            let config = request.config.get_or_insert_with(|| present.config.clone());
-            (config, &inner[1..])
-        }
-        _ => {
-            let given = request
-                .settings
-                .get_or_insert_with(|| present.given.clone());
-            (given, path.strip_prefix(OF_HOST).unwrap_or(path))
-        }
+/// Returns whether the paths are the same, or one of them leads into the other.
+fn overlap(one: &str, other: &str) -> bool {
+    let (short, long) = match one.len() < other.len() {
+        true => (one, other),
+        false => (other, one),
     };
-    if inner.split('.').any(str::is_empty) {
-        return wrong("has an empty name");
-    }
-    daemon_config::put(object, inner, value).map_err(Fault::Usage)
+    let rest = long.strip_prefix(short);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Returns the values as the host has them, or without a host as the next one will have them.
@@ -252,8 +246,9 @@ fn text(found: &DaemonConfig, is_all: bool) -> String {
         if !path.is_empty() {
             let value = daemon_config::at(&found.config, path);
             let value = value.map(ToString::to_string).unwrap_or_default();
+            let path = format!("{OF_DAEMON}.{path}");
             rows.push(vec![
-                format!("{OF_DAEMON}.{path}"),
+                one_line(&path).into_owned(),
                 value,
                 "install".to_owned(),
             ]);
@@ -288,32 +283,20 @@ fn origin_text(origin: SettingOrigin, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-
-    fn present() -> DaemonConfig {
-        DaemonConfig {
-            name: "A".to_owned(),
-            source: None,
-            port: Some(4000),
-            port_pinned: false,
-            mode: Mode::InProcess,
-            config: json!({"every_ms": 500}),
-            settings: json!({}),
-            origins: BTreeMap::new(),
-            given: json!({"restart": {"burst_max": 9}}),
-            applied_from: None,
-        }
-    }
 
     fn set(values: &[&str]) -> Result<ConfigureRequest> {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
-        request(&present(), &Change::Set { values })
+        request("A", &Change::Set { values })
+    }
+
+    fn change(path: &str, value: Option<Value>) -> ValueChange {
+        let path = path.to_owned();
+        ValueChange { path, value }
     }
 
     #[test]
     fn a_path_leads_to_the_config_a_setting_the_port_or_the_mode() {
         let request = set(&[
-            "restart.slow_max=3",
             "settings.panics_max=4",
             "config.name=Ada L.",
             "config.deep.er=[1,]",
@@ -321,33 +304,37 @@ mod tests {
             "mode=subprocess",
         ])
         .expect("right values");
-        let settings = json!({"restart": {"burst_max": 9, "slow_max": 3}, "panics_max": 4});
-        assert_eq!(request.settings, Some(settings));
-        let config = json!({"every_ms": 500, "name": "Ada L.", "deep": {"er": [1]}});
-        assert_eq!(request.config, Some(config));
+        let expected = [
+            change("panics_max", Some(json!(4))),
+            change("config.name", Some(json!("Ada L."))),
+            change("config.deep.er", Some(json!([1]))),
+        ];
+        assert_eq!(request.values, expected);
         assert_eq!(
             (request.port, request.mode),
             (Some(4001), Some(Mode::Subprocess))
         );
-        let paths = vec!["restart.burst_max".to_owned(), "config.every_ms".to_owned()];
-        let request = super::request(&present(), &Change::Unset { paths }).expect("right paths");
-        assert_eq!(request.settings, Some(json!({"restart": {}})));
-        assert_eq!(request.config, Some(json!({})));
+        let paths = vec!["restart.burst_max".to_owned()];
+        let request = super::request("A", &Change::Unset { paths }).expect("right paths");
+        assert_eq!(request.values, [change("restart.burst_max", None)]);
     }
 
     #[test]
     fn a_wrong_path_or_value_is_wrong_usage() {
         for wrong in [
-            "port=0",
-            "port=70000",
-            "mode=fast",
-            "config=1",
-            "a..b=1",
-            "restart",
-            "config.every_ms.x=1",
+            &["port=0"][..],
+            &["port=70000"],
+            &["mode=fast"],
+            &["config=1"],
+            &["a..b=1"],
+            &["=1"],
+            &["restart"],
+            &["panics_max=3", "panics_max=4"],
+            &["restart.burst_max=5", "settings.restart=null"],
         ] {
-            let error = set(&[wrong]).expect_err(wrong);
-            assert_eq!(exit::code(&error), exit::Code::Usage, "{wrong}: {error}");
+            let error = set(wrong).expect_err("wrong usage");
+            assert_eq!(exit::code(&error), exit::Code::Usage, "{wrong:?}: {error}");
         }
+        assert!(set(&["restart.burst_max=5", "restart.burst_ms=6"]).is_ok());
     }
 }

@@ -74,8 +74,16 @@ fn past(session: &Session, args: &Args) -> Result<()> {
         until: args.until,
     };
     let events = event_log::read(&session.home.events_dir(), &query, usize::MAX)?;
+    // One without events may be unknown.
+    let is_there = |name: &&String| events.iter().any(|event| event.daemon == **name);
+    let without: Vec<String> = args
+        .names
+        .iter()
+        .filter(|name| !is_there(name))
+        .cloned()
+        .collect();
+    check_known(session, &without)?;
     if events.is_empty() {
-        check_known(session, &args.names)?;
         session.out.note("no events");
     }
     events.iter().try_for_each(|event| session.out.event(event))

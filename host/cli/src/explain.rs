@@ -53,8 +53,8 @@ struct Explanation {
 struct ExplainedEvent {
     #[serde(flatten)]
     event: DaeEvent,
-    /// The rule, for a person; `None` if the event needs none.
-    rule: Option<String>,
+    /// The rule behind it, for a person; `None` if the event needs none.
+    because: Option<String>,
 }
 
 /// Explains a daemon.
@@ -73,10 +73,14 @@ fn explanation(session: &Session, args: &Args) -> Result<Explanation> {
         lines: args.lines,
         ..EventQuery::default()
     };
-    let events = event_log::read(&session.home.events_dir(), &query, usize::MAX)?;
+    let mut events = event_log::read(&session.home.events_dir(), &query, usize::MAX)?;
     let registry = Registry::load(&session.home.registry_file())?;
     let status = status(session, name)?;
     let entry = registry.daemons.get(name);
+    if entry.is_some() {
+        // A foreign daemon may have had the name before.
+        events.retain(|event| !event.kind.is_foreign());
+    }
     if events.is_empty() && status.is_none() && entry.is_none() && name != DAE_NAME {
         return Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into());
     }
@@ -88,7 +92,7 @@ fn explanation(session: &Session, args: &Args) -> Result<Explanation> {
     let settings = config.settings(name, &given).unwrap_or_default();
     let next = |status: &Status| next(status, &settings, session);
     let events = events.into_iter().map(|event| ExplainedEvent {
-        rule: rule(&event, &settings, session),
+        because: rule(&event, &settings, session),
         event,
     });
     Ok(Explanation {
@@ -223,6 +227,12 @@ fn plain_rule(kind: &DaeEventKind) -> Option<&'static str> {
     }
 }
 
+/// Returns the text without the reason of the crash before it.
+fn without(text: &str, crash: &str) -> String {
+    text.replace(&format!(": {crash}; "), "; ")
+        .replace(&format!(": {crash}"), "")
+}
+
 /// The blanks before a rule on a line of its own.
 const INDENT: &str = "                ";
 
@@ -241,24 +251,24 @@ fn text(explanation: &Explanation) -> String {
     let reason = reason.iter().filter(|reason| !reason.is_empty());
     lines.extend(reason.map(|reason| format!("  reason: {reason}")));
     lines.extend(next.iter().map(|next| format!("  next: {next}")));
-    match events.is_empty() {
-        true => lines.push("  no event of it is kept".to_owned()),
-        false => lines.push(String::new()),
-    }
+    lines.extend((!events.is_empty()).then(String::new));
     let mut crash = "";
-    for ExplainedEvent { event, rule } in events {
+    for ExplainedEvent { event, because } in events {
         let time = moment::short(event.time, &TimeZone::system());
         let generation = event
             .generation
             .map(|number| format!("generation {number}: "));
         let generation = generation.unwrap_or_default();
-        let kind = event.kind.to_string().replace(crash, "");
+        let kind = match crash {
+            "" => event.kind.to_string(),
+            crash => without(&event.kind.to_string(), crash),
+        };
         lines.push(format!("{time}  {generation}{kind}"));
         crash = match &event.kind {
             DaeEventKind::Crashed { cause } => cause,
             _ => "",
         };
-        lines.extend(rule.iter().map(|rule| format!("{INDENT}{rule}")));
+        lines.extend(because.iter().map(|rule| format!("{INDENT}{rule}")));
     }
     lines.join("\n")
 }

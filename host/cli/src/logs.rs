@@ -89,11 +89,12 @@ pub(super) fn logs(session: &Session, args: &Args) -> Result<()> {
 
 fn past(session: &Session, args: &Args) -> Result<()> {
     let records = read_files(&session.home.logs_dir(), &args.query(), usize::MAX)?;
-    if records.is_empty() {
-        args.names
-            .iter()
-            .try_for_each(|name| check_known(session, name))?;
-    }
+    // One without records may be unknown.
+    let is_there = |name: &&String| records.iter().any(|record| record.daemon == **name);
+    args.names
+        .iter()
+        .filter(|name| !is_there(name))
+        .try_for_each(|name| check_known(session, name))?;
     records
         .iter()
         .try_for_each(|record| session.out.record(record))

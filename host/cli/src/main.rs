@@ -18,6 +18,7 @@ mod client_trait;
 mod completions;
 mod config;
 mod connect;
+mod content_hash;
 mod detach;
 mod dev;
 mod doctor;

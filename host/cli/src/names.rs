@@ -49,10 +49,11 @@ impl Names {
         self.among(names.iter().filter(|name| *name != DAE_NAME))
     }
 
-    /// Returns the names that are meant among the known ones: each once, in the order of the words.
+    /// Returns the names that are meant among the known ones: each once, in the order of the words. A pattern that matches
+    /// none stands for itself.
     ///
     /// # Errors
-    /// A pattern can't be read, or matches no daemon.
+    /// A pattern can't be read.
     pub(super) fn among<'a>(
         &self,
         known: impl Iterator<Item = &'a String> + Clone,
@@ -69,13 +70,11 @@ impl Names {
                     known.clone().filter(|name| pattern.matches(name)).collect()
                 }
             };
-            if names.is_empty() {
-                return Err(Fault::Refused {
-                    code: "unknown-daemon".to_owned(),
-                    message: format!("no daemon's name matches {word}; `list` shows all"),
-                }
-                .into());
-            }
+            // A pattern that matches nothing is refused in its turn, as an unknown name is.
+            let names = match names.is_empty() {
+                true => vec![word],
+                false => names,
+            };
             for name in names {
                 if !found.contains(name) {
                     found.push(name.clone());
@@ -144,9 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_matches_nothing_or_is_none_is_an_error() {
-        let error = among(&["db-*"], false).unwrap_err();
-        assert_eq!(exit::code(&error), exit::Code::UnknownName, "{error}");
+    fn a_pattern_that_matches_nothing_stands_for_itself_and_a_wrong_one_is_an_error() {
+        assert_eq!(among(&["db-*", "api"], false).unwrap(), ["db-*", "api"]);
         let error = among(&["web-["], false).unwrap_err();
         assert_eq!(exit::code(&error), exit::Code::Usage, "{error}");
     }

@@ -17,8 +17,8 @@ use serde_json::json;
 
 use super::Session;
 use super::client::Client;
-use super::exit::{self, Fault};
-use super::{interrupted, time_span, words};
+use super::exit::Fault;
+use super::{content_hash, interrupted, time_span, words};
 use dae_store::manifest;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::{InstallRequest, Installed, Status};
@@ -107,10 +107,13 @@ pub(super) fn upgrade(session: &Session, args: &Args) -> Result<()> {
         true => session.out.document(&upgrades)?,
         false => session.out.line(&table(&upgrades))?,
     }
-    let failed = |one: &Upgrade| matches!(one.outcome, UpgradeOutcome::Failed { .. });
-    match upgrades.iter().any(failed) {
-        true => Err(Fault::Reported(exit::Code::Failed).into()),
-        false => Ok(()),
+    let failed = upgrades.iter().find_map(|one| match &one.outcome {
+        UpgradeOutcome::Failed { reason } => Some(format!("{}: {reason}", one.name)),
+        _ => None,
+    });
+    match failed {
+        Some(text) => Err(anyhow::Error::msg(text)),
+        None => Ok(()),
     }
 }
 
@@ -129,6 +132,12 @@ impl Upgrade {
 
     /// Gives the daemon its file. Returns false if that failed.
     fn carry_out(&mut self, client: &mut Client<ControlClient>) -> bool {
+        // A file that can't be read is refused with the reason.
+        if content_hash::of_file(&self.file).is_ok_and(|hash| hash == self.hash) {
+            self.to.clone_from(&self.from);
+            self.outcome = UpgradeOutcome::Unchanged;
+            return true;
+        }
         let request = InstallRequest {
             name: Some(self.name.clone()),
             file: self.file.clone(),
@@ -139,12 +148,9 @@ impl Upgrade {
         self.outcome = match installed {
             Ok(installed) => {
                 self.to = code_of(&installed.version, &installed.hash);
-                let is_same = std::mem::replace(&mut self.hash, installed.hash) == self.hash;
-                match is_same {
-                    true => UpgradeOutcome::Unchanged,
-                    false => UpgradeOutcome::Upgraded {
-                        ms: installed.ms.unwrap_or(0),
-                    },
+                self.hash = installed.hash;
+                UpgradeOutcome::Upgraded {
+                    ms: installed.ms.unwrap_or(0),
                 }
             }
             Err(error) => UpgradeOutcome::Failed {
@@ -234,15 +240,16 @@ fn all_in(
     Ok(upgrades)
 }
 
-/// Returns the plugin files of a directory with the names of their plugins. Other files are left out.
+/// Returns the libraries of a directory with the names of their plugins, empty for one that is no plugin: a daemon whose
+/// file has its name learns so by the attempt.
 fn plugin_files(dir: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let entries = std::fs::read_dir(dir);
     let entries = entries.with_context(|| format!("cannot read {}", dir.display()))?;
     let paths = entries.flatten().map(|entry| entry.path());
     let is_library = |path: &PathBuf| path.to_string_lossy().ends_with(DLL_SUFFIX);
-    let named = paths.filter(is_library).filter_map(|path| {
-        let (manifest, _) = manifest::read_with_needs(&path).ok()?;
-        Some((path, manifest.name))
+    let named = paths.filter(is_library).map(|path| {
+        let plugin = manifest::read_with_needs(&path).map(|(manifest, _)| manifest.name);
+        (path, plugin.unwrap_or_default())
     });
     Ok(named.collect())
 }
@@ -252,7 +259,8 @@ fn file_for<'f>(status: &Status, files: &'f BTreeMap<PathBuf, String>) -> Option
     let source = status.source.as_ref().map(Path::new);
     let name = source.and_then(Path::file_name);
     let same_name = files.keys().find(|path| path.file_name() == name);
-    let mut same_plugin = files.iter().filter(|(_, plugin)| **plugin == status.plugin);
+    let is_same = |plugin: &str| !plugin.is_empty() && plugin == status.plugin;
+    let mut same_plugin = files.iter().filter(|(_, plugin)| is_same(plugin));
     let only = match (same_plugin.next(), same_plugin.next()) {
         (Some((path, _)), None) => Some(path),
         _ => None,
@@ -306,5 +314,6 @@ mod tests {
         assert_eq!(of("/old/x.so", "Index"), Some(PathBuf::from("/new/c.so")));
         assert_eq!(of("/old/x.so", "Sorter"), None, "two hold its plugin");
         assert_eq!(of("/old/x.so", "Other"), None);
+        assert_eq!(of("/old/x.so", ""), None);
     }
 }

@@ -13,7 +13,7 @@ use super::carry::ChangeKind;
 use super::change::refused;
 use super::{Dae, Fault, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, Replacement, StartFrom};
-use dae_store::daemon_config::DaemonConfig;
+use dae_store::daemon_config::{self, DaemonConfig};
 use dae_store::daemon_state::DaemonState;
 use dae_store::difference::{Difference, differences};
 use dae_store::durations;
@@ -21,7 +21,7 @@ use dae_store::event::DaeEventKind;
 use dae_store::install_plan;
 use dae_store::manifest;
 use dae_store::registry::Entry;
-use dae_store::report::{ConfigureRequest, Configured, Mode, TakesEffect};
+use dae_store::report::{ConfigureRequest, Configured, Mode, TakesEffect, ValueChange};
 
 impl Dae {
     /// Returns the values that a daemon runs with, and the layer that each of its settings comes from.
@@ -70,15 +70,15 @@ impl Dae {
         let takes_effect = takes_effect(&daemon, &found);
         let is_to_do = !request.dry_run && takes_effect != TakesEffect::Unchanged;
         if is_to_do {
-            inner.apply(&daemon, (before, after), begin).await?;
-            let (config, settings, mode, port) =
-                (entry.config, entry.settings, entry.mode, entry.port);
-            let pinned = entry.port_pinned;
-            let kept = inner.keep(&name, move |entry| {
-                (entry.config, entry.settings, entry.mode) = (config, settings, mode);
-                (entry.port, entry.port_pinned) = (port, pinned);
-            });
-            kept.await?;
+            let specs = (before.clone(), after.clone());
+            inner.apply(&daemon, specs, begin).await?;
+            if let Err(error) = inner.record_values(&name, entry).await {
+                // The daemon ran by these values just now. If it doesn't any more, its state says why.
+                let _ = inner.apply(&daemon, (after, before), begin).await;
+                let text =
+                    format!("{name}: the change could not be recorded, and was undone: {error:#}");
+                return Err(Fault::failed(text));
+            }
             inner.send_change(&daemon, &found);
         }
         Ok(Configured {
@@ -105,6 +105,13 @@ impl Inner {
         if let Some(settings) = &request.settings {
             entry.settings = settings.clone();
         }
+        for ValueChange { path, value } in &request.values {
+            let (object, inner) = match path.strip_prefix("config.") {
+                Some(inner) => (&mut entry.config, inner),
+                None => (&mut entry.settings, path.as_str()),
+            };
+            daemon_config::put(object, inner, value.clone()).map_err(Fault::bad_arguments)?;
+        }
         entry.mode = request.mode.unwrap_or(entry.mode);
         if let Some(port) = request.port {
             if port == 0 {
@@ -115,6 +122,18 @@ impl Inner {
             (entry.port, entry.port_pinned) = (Some(port), true);
         }
         Ok(entry)
+    }
+
+    /// Records the values of a changed entry.
+    async fn record_values(&self, name: &str, changed: Entry) -> anyhow::Result<()> {
+        let record = self.change_registry(|registry| {
+            if let Some(entry) = registry.daemons.get_mut(name) {
+                (entry.config, entry.settings) = (changed.config, changed.settings);
+                (entry.port, entry.port_pinned) = (changed.port, changed.port_pinned);
+                entry.mode = changed.mode;
+            }
+        });
+        record.await
     }
 
     /// Returns what the daemon would run by that entry.
@@ -192,16 +211,23 @@ impl Inner {
 
     fn send_change(&self, daemon: &Daemon, found: &[Difference]) {
         let (name, generation) = (&daemon.gate.name, daemon.glance().generation);
-        // A config may hold secrets.
-        let told = |one: &Difference| match one.path.starts_with("config") {
-            true => one.path.clone(),
-            false => one.to_string(),
-        };
         let changed = DaeEventKind::SettingsChanged {
             changed: found.iter().map(told).collect(),
         };
         let generation = (generation > 0).then_some(generation);
         self.shared.events.send(name, generation, changed);
+    }
+}
+
+/// Formats a difference for the kept events. A config and an environment may hold secrets, so of these only the names are
+/// told.
+pub(super) fn told(one: &Difference) -> String {
+    let is_secret = ["config", "settings.env"]
+        .iter()
+        .any(|path| one.path.starts_with(path));
+    match is_secret {
+        true => one.path.clone(),
+        false => one.to_string(),
     }
 }
 

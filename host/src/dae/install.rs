@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::change::{abandoned, refused};
 use super::restore::spec_of;
-use super::{Fault, Inner};
+use super::{Fault, Inner, configure};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, Replacement, StartFrom};
 use dae_store::archive::Departure;
 use dae_store::daemon_state::DaemonState;
@@ -88,23 +88,18 @@ impl InstallOrder {
     }
 }
 
-/// Returns the values that an install gave a daemon in place of others. Its config may hold secrets, so of that only the
-/// names of the members are told.
+/// Returns the values that an install gave a daemon in place of others.
 fn changed_values(placed: &PlacedDaemon) -> Vec<String> {
     let Some(before) = &placed.old_spec else {
         return Vec::new();
     };
-    let now = &placed.daemon.glance().spec;
     let values = |spec: &DaemonSpec| {
         let port = spec.port.filter(|_| spec.is_port_pinned);
-        json!({"mode": spec.mode, "port": port, "settings": &*spec.settings})
+        json!({"config": spec.config, "mode": spec.mode, "port": port, "settings": &*spec.settings})
     };
-    let of_host = differences("", &values(before), &values(now));
-    let of_daemon = differences("config", &before.config, &now.config);
-    let names = of_daemon.into_iter().map(|changed| changed.path);
-    names
-        .chain(of_host.iter().map(ToString::to_string))
-        .collect()
+    let now = &placed.daemon.glance().spec;
+    let found = differences("", &values(before), &values(now));
+    found.iter().map(configure::told).collect()
 }
 
 impl Inner {

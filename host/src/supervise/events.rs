@@ -37,8 +37,15 @@ impl EventSender {
     /// Keeps an event and sends it to all readers.
     pub(crate) fn send(&self, daemon: &str, generation: Option<u64>, kind: DaeEventKind) {
         let event = DaeEvent::now(daemon, generation, kind);
-        // An error means that there is no reader.
-        let send = |event| drop(self.readers.send(event));
+        let send = |event: DaeEvent| {
+            match &event.kind {
+                DaeEventKind::DiskFailed { cause } => tracing::error!("{cause}"),
+                DaeEventKind::DiskWorks { .. } => tracing::warn!("{}", event.kind),
+                _ => {}
+            }
+            // An error means that there is no reader.
+            drop(self.readers.send(event));
+        };
         self.kept.write(event, send);
     }
 

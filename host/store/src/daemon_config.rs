@@ -117,11 +117,14 @@ fn has(layer: &Value, path: &str) -> bool {
     at(layer, path).is_some()
 }
 
-/// Puts a value at a path, or removes what is there. Missing objects on the way are made.
+/// Puts a value at a path, or removes what is there. Missing objects on the way to a value are made.
 ///
 /// # Errors
-/// Something on the way is no object; the text names it.
+/// Something on the way is no object, or there is nothing to remove; the text names it.
 pub fn put(object: &mut Value, path: &str, value: Option<Value>) -> Result<(), String> {
+    if value.is_none() && at(object, path).is_none() {
+        return Err(format!("{path} is not set"));
+    }
     let (parents, name) = match path.rsplit_once('.') {
         Some((parents, name)) => (parents.split('.').collect(), name),
         None => (Vec::new(), path),
@@ -187,7 +190,10 @@ mod tests {
         put(&mut value, "b.c", Some(json!(2))).unwrap();
         assert_eq!(value, json!({"a": 1, "b": {"c": 2}}));
         put(&mut value, "b.c", None).unwrap();
-        put(&mut value, "x", None).unwrap();
+        for path in ["x", "b.c", "x.y"] {
+            let error = put(&mut value, path, None).unwrap_err();
+            assert_eq!(error, format!("{path} is not set"));
+        }
         assert_eq!(value, json!({"a": 1, "b": {}}));
         let error = put(&mut value, "a.b.c", Some(json!(1))).unwrap_err();
         assert_eq!(error, "a is no object, so it has no member b");

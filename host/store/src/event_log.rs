@@ -18,6 +18,7 @@ use crate::atomic_file::DiskFault;
 use crate::event::{DaeEvent, DaeEventKind};
 use crate::lock::lock;
 use crate::log::{LogFile, each_line_from_last};
+use crate::os::private;
 use crate::registry::DAE_NAME;
 
 /// The name of the current file.
@@ -36,6 +37,7 @@ pub struct EventLog {
 
 #[derive(Debug)]
 struct Written {
+    dir: PathBuf,
     file: LogFile,
     /// The id of the last event; `None` until the file was read.
     last_id: Option<u64>,
@@ -77,6 +79,7 @@ impl EventLog {
         let path = dir.join(FILE_NAME);
         EventLog {
             written: Mutex::new(Written {
+                dir: dir.to_owned(),
                 file: LogFile::new(path.clone()),
                 last_id: None,
                 lost: 0,
@@ -128,7 +131,16 @@ impl Written {
     fn append(&mut self, event: &DaeEvent) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        self.file.append(&line)?;
+        let written = self.file.append(&line);
+        let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        match &written {
+            // Somebody has removed the directory.
+            Err(error) if is_gone(error) => {
+                private::make_owners_directory(&self.dir)?;
+                self.file.append(&line)?;
+            }
+            _ => written?,
+        }
         self.lost = 0;
         Ok(())
     }
@@ -296,6 +308,8 @@ mod tests {
     fn a_disk_that_fails_is_told_once_and_so_is_its_recovery() {
         let dir = tempfile::tempdir().unwrap();
         let events = dir.path().join("events");
+        // A file in place of the directory, since a missing one is made.
+        fs::write(&events, "").unwrap();
         let log = EventLog::in_directory(&events);
         let first = write(&log, "A", DaeEventKind::Ready);
         assert!(
@@ -303,7 +317,7 @@ mod tests {
             "{first:?}"
         );
         assert_eq!(write(&log, "A", DaeEventKind::Stopped).len(), 1);
-        fs::create_dir(&events).unwrap();
+        fs::remove_file(&events).unwrap();
         let back = write(&log, "A", DaeEventKind::Ready);
         assert_eq!(back[1].kind, DaeEventKind::DiskWorks { lost: 2 });
         assert_eq!(write(&log, "A", DaeEventKind::Stopped).len(), 1);

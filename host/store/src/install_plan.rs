@@ -150,8 +150,8 @@ impl std::error::Error for InstallRefusal {}
 ///
 /// # Errors
 /// All reasons for which an install is refused before anything starts: those of [`check_request`] and [`daemon_name`]; a
-/// drop-in whose file has gone; a name whose files another daemon has; a taken name; quarantined code; a port that is pinned for another daemon; wrong
-/// settings; a mode in which the file can't run; and a start order that is a circle.
+/// drop-in whose file has gone; a name whose files another daemon has; a taken name; quarantined code; a port that is
+/// pinned for another daemon; wrong settings; a mode in which the file can't run; and a start order that is a circle.
 pub fn plan_install(
     before: InstallBasis<'_>,
     request: &InstallRequest,
@@ -171,9 +171,8 @@ pub fn plan_install(
     let departed = before.departed.filter(|_| registered.is_none());
     let remembered = departed.and_then(|departed| remembered_of(departed, before.registry));
     // A drop-in that returns gets its earlier settings. An install by hand names its own.
-    let returned = remembered
-        .as_ref()
-        .filter(|entry| request.drop_in && entry.drop_in);
+    let is_back = |entry: &&Entry| request.drop_in && entry.drop_in;
+    let returned = remembered.as_ref().filter(is_back);
     let rules = Rules {
         name: &name,
         request,

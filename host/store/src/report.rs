@@ -416,8 +416,21 @@ pub struct ConfigureRequest {
     pub port: Option<u16>,
     /// The process in which its code runs.
     pub mode: Option<Mode>,
+    /// Single values, which are put into the present ones in this order.
+    pub values: Vec<ValueChange>,
     /// True to change nothing, and to answer what would change.
     pub dry_run: bool,
+}
+
+/// A value that is set or removed, wherever the others are by then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueChange {
+    /// The path of a setting, such as `restart.burst_max`, or `config.` and the path in the daemon's own config.
+    pub path: String,
+    /// The value; absent to remove it.
+    #[serde(default)]
+    pub value: Option<serde_json::Value>,
 }
 
 /// The way in which a change takes effect.

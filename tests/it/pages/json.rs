@@ -84,6 +84,28 @@ fn the_json_page_explains_every_key() {
     explains("## `state`", &json(&["state", "Counter", "--history"]));
     explains(VERSIONS, &json(&["rollback", "Counter", "--list"]));
     explains(CHANGE, &json(&["isolate", "Counter"]));
+    explains("## `uninstall`", &json(&["uninstall", "Counter"]));
+    explains("## `check`", &json(&["check", &file]));
+    explains("## `client`", &json(&["client", &file]));
+    let made = ecosystem.scratch().join("greeter").display().to_string();
+    explains("## `new`", &json(&["new", &made]));
+    let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();
+    explains("## `logs`", &json!(logs));
+    let events = ecosystem.cli(&["--json", "events"]).ok().json_lines();
+    explains("## `events`", &json!(events));
+    explains("## `shutdown`", &json(&["shutdown"]));
+    assert_eq!(ecosystem.end(), 0);
+}
+
+#[test]
+fn the_json_page_explains_the_keys_of_the_operators_tools() {
+    let ecosystem = Ecosystem::start();
+    let file = ecosystem.plugin("counter").display().to_string();
+    let json = |words: &[&str]| {
+        let words = [&["--json"], words].concat();
+        ecosystem.cli(&words).ok().json()
+    };
+    let _ = json(&["install", "Counter", &file]);
     let config = json(&["config", "Counter"]);
     explains("## `config`", &config);
     let set = ecosystem.scratch().join("dae.toml");
@@ -96,23 +118,12 @@ fn the_json_page_explains_every_key() {
         &json(&["config", "Counter", "set", "port=1", "--dry-run"]),
     );
     explains("## `upgrade`", &json(&["upgrade", "Counter", &file]));
-    explains("## `uninstall`", &json(&["uninstall", "Counter"]));
-    explains("## `check`", &json(&["check", &file]));
-    explains("## `client`", &json(&["client", &file]));
-    let made = ecosystem.scratch().join("greeter").display().to_string();
-    explains("## `new`", &json(&["new", &made]));
     let pages = ecosystem.scratch().join("man").display().to_string();
     explains("## `man`", &json(&["man", &pages]));
     explains("## `service`", &json(&["service", "install", "--dry-run"]));
     // Its code is 1 if something of the machine is to cure.
     let checked = ecosystem.cli(&["--json", "doctor"]).json();
     explains("## `doctor`", &checked);
-    let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();
-    explains("## `logs`", &json!(logs));
-    let events = ecosystem.cli(&["--json", "events"]).ok().json_lines();
-    explains("## `events`", &json!(events));
-    explains("## `shutdown`", &json(&["shutdown"]));
-    assert_eq!(ecosystem.end(), 0);
 }
 
 /// Returns the public fields of a struct, which are the keys of its JSON.

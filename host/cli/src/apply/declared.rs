@@ -56,7 +56,7 @@ struct WrittenDaemon {
     port: Option<u16>,
     mode: Option<Mode>,
     config: Option<Value>,
-    settings: Option<Map<String, Value>>,
+    settings: Option<Value>,
 }
 
 impl Declared {
@@ -74,6 +74,7 @@ impl Declared {
             settings: Some(self.settings.clone()),
             port: self.port,
             mode: Some(self.mode()),
+            values: Vec::new(),
             dry_run: false,
         }
     }
@@ -152,7 +153,9 @@ fn declared(dir: &Path, name: &str, written: toml::Value) -> Result<Declared> {
         }
     }
     let written: WrittenDaemon = table.try_into()?;
-    let mut settings = written.settings.unwrap_or_default();
+    let Value::Object(mut settings) = object(dir, "settings", written.settings)? else {
+        bail!("settings: expected an object");
+    };
     for (key, value) in beside {
         if settings.insert(key.clone(), value).is_some() {
             bail!("`{key}` is given twice, also in `settings`; keep one of them");
@@ -167,7 +170,7 @@ fn declared(dir: &Path, name: &str, written: toml::Value) -> Result<Declared> {
         file: dir.join(written.file),
         port: written.port,
         mode: written.mode,
-        config: config(dir, written.config)?,
+        config: object(dir, "config", written.config)?,
         settings,
     })
 }
@@ -189,27 +192,27 @@ fn has_date(value: &toml::Value) -> bool {
     }
 }
 
-/// Returns the daemon's config: a table, JSON5 as text, or `@` and a file with it.
-fn config(dir: &Path, written: Option<Value>) -> Result<Value> {
+/// Returns a daemon's config or settings: a table, JSON5 as text, or `@` and a file with it.
+fn object(dir: &Path, key: &str, written: Option<Value>) -> Result<Value> {
     let text = match written {
         None => return Ok(json!({})),
-        Some(config @ Value::Object(_)) => return Ok(config),
+        Some(object @ Value::Object(_)) => return Ok(object),
         Some(Value::String(text)) => text,
-        Some(other) => bail!("config: expected a table, JSON text, or @FILE; got {other}"),
+        Some(other) => bail!("{key}: expected a table, JSON text, or @FILE; got {other}"),
     };
     let text = match text.strip_prefix('@') {
         None => text,
         Some(file) => {
             let path = dir.join(file);
             std::fs::read_to_string(&path)
-                .with_context(|| format!("config: cannot read {}", path.display()))?
+                .with_context(|| format!("{key}: cannot read {}", path.display()))?
         }
     };
     let strict = json5_text::document_to_strict(&text);
-    let strict = strict.map_err(|reason| anyhow!("config: not JSON: {reason}"))?;
+    let strict = strict.map_err(|reason| anyhow!("{key}: not JSON: {reason}"))?;
     match serde_json::from_str(&strict)? {
-        config @ Value::Object(_) => Ok(config),
-        other => bail!("config: expected an object, got {other}"),
+        object @ Value::Object(_) => Ok(object),
+        other => bail!("{key}: expected an object, got {other}"),
     }
 }
 

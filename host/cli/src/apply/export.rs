@@ -1,15 +1,15 @@
 //! `export`: writes the file that declares the daemons as the host has them.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 use toml::Table;
 
 use super::PresentDaemon;
 use crate::Session;
 use crate::client::Client;
+use dae_store::atomic_file;
 use dae_store::report::Mode;
 
 /// The arguments of `export`.
@@ -28,10 +28,8 @@ pub(crate) fn export(session: &Session, args: &ExportArgs) -> Result<()> {
     let Some(path) = &args.file else {
         return session.out.line(text.trim_end());
     };
-    let file = std::fs::File::create_new(path);
-    let mut file = file.with_context(|| format!("cannot make the file {}", path.display()))?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
+    // Configs and environments may hold secrets.
+    atomic_file::create_private(path, text.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))?;
     let count = present.len();
     session
@@ -43,7 +41,7 @@ pub(crate) fn export(session: &Session, args: &ExportArgs) -> Result<()> {
 fn text(session: &Session, present: &[PresentDaemon]) -> Result<String> {
     let mut daemons = Table::new();
     for one in present {
-        match table(one)? {
+        match table(one) {
             Some(table) => drop(daemons.insert(one.status.name.clone(), table.into())),
             None => session.out.note(&format!(
                 "{} has no file, since it is part of another program; it is left out",
@@ -61,10 +59,10 @@ fn text(session: &Session, present: &[PresentDaemon]) -> Result<String> {
 }
 
 /// Returns the declaration of one daemon; `None` if it has no file.
-fn table(one: &PresentDaemon) -> Result<Option<Table>> {
+fn table(one: &PresentDaemon) -> Option<Table> {
     let config = &one.config;
     let Some(source) = &config.source else {
-        return Ok(None);
+        return None;
     };
     let mut table = Table::new();
     table.insert("file".to_owned(), source.clone().into());
@@ -76,22 +74,18 @@ fn table(one: &PresentDaemon) -> Result<Option<Table>> {
     }
     for (key, value) in [("config", &config.config), ("settings", &config.given)] {
         if value.as_object().is_some_and(|members| !members.is_empty()) {
-            table.insert(key.to_owned(), toml_of(key, value)?);
+            table.insert(key.to_owned(), toml_of(value));
         }
     }
-    Ok(Some(table))
+    Some(table)
 }
 
-/// Returns the value as TOML. A config that TOML can't hold exactly, such as one with a null, becomes JSON text.
-fn toml_of(key: &str, value: &Value) -> Result<toml::Value> {
+/// Returns the value as TOML. One that TOML can't hold exactly, such as one with a null, becomes JSON text.
+fn toml_of(value: &Value) -> toml::Value {
     let is_exact =
         |written: &toml::Value| serde_json::to_value(written).is_ok_and(|read| read == *value);
     let written = toml::Value::try_from(value).ok().filter(is_exact);
-    match written {
-        Some(written) => Ok(written),
-        None if key == "config" => Ok(value.to_string().into()),
-        None => bail!("{key} can't be written as TOML: {value}"),
-    }
+    written.unwrap_or_else(|| value.to_string().into())
 }
 
 #[cfg(test)]
@@ -100,12 +94,14 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_toml_cannot_hold_becomes_text() {
+    fn values_that_toml_cannot_hold_become_text() {
         let plain = json!({"a": [1, 2.5, "x"], "b": {"c": true}});
-        assert!(toml_of("config", &plain).expect("TOML").is_table());
-        let odd = json!({"a": null});
-        let text = toml_of("config", &odd).expect("text");
-        assert_eq!(text.as_str(), Some(r#"{"a":null}"#));
-        assert!(toml_of("settings", &odd).is_err());
+        assert!(toml_of(&plain).is_table());
+        for (odd, text) in [
+            (json!({"a": null}), r#"{"a":null}"#),
+            (json!({"a": u64::MAX}), r#"{"a":18446744073709551615}"#),
+        ] {
+            assert_eq!(toml_of(&odd).as_str(), Some(text));
+        }
     }
 }

@@ -2,15 +2,12 @@
 //! declared file.
 
 use std::fmt;
-use std::fs::File;
-use std::io;
-use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::declared::{Declared, DeclaredSet};
-use crate::words;
+use crate::{content_hash, words};
 use dae_store::daemon_config::DaemonConfig;
 use dae_store::difference::differences;
 use dae_store::report::{Status, TakesEffect};
@@ -25,7 +22,7 @@ pub(super) struct PresentDaemon {
 /// The action for one daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Action {
+pub(super) enum PlannedAction {
     /// It is new.
     Install,
     /// It has other values, or its file has other content.
@@ -38,9 +35,9 @@ pub(super) enum Action {
     Left,
 }
 
-impl Action {
+impl PlannedAction {
     pub(super) fn changes(&self) -> bool {
-        !matches!(self, Action::Unchanged | Action::Left)
+        !matches!(self, PlannedAction::Unchanged | PlannedAction::Left)
     }
 }
 
@@ -50,7 +47,7 @@ pub(super) struct PlannedDaemon {
     /// The daemon's name.
     pub(super) name: String,
     /// The action.
-    pub(super) action: Action,
+    pub(super) action: PlannedAction,
     /// The changed values, each with the value before and now, for a person.
     pub(super) changed: Vec<String>,
     /// The way in which a change takes effect.
@@ -65,8 +62,8 @@ impl fmt::Display for PlannedDaemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, changed) = (&self.name, self.changed.join(", "));
         match self.action {
-            Action::Install => write!(f, "+ {name}: {changed}"),
-            Action::Change => {
+            PlannedAction::Install => write!(f, "+ {name}: {changed}"),
+            PlannedAction::Change => {
                 let how = match self.takes_effect {
                     TakesEffect::Restart => "restart",
                     TakesEffect::NextStart => "from its next start on",
@@ -74,8 +71,8 @@ impl fmt::Display for PlannedDaemon {
                 };
                 write!(f, "~ {name}: {changed} ({how})")
             }
-            Action::Remove => write!(f, "- {name}"),
-            Action::Unchanged | Action::Left => write!(f, "= {name}"),
+            PlannedAction::Remove => write!(f, "- {name}"),
+            PlannedAction::Unchanged | PlannedAction::Left => write!(f, "= {name}"),
         }
     }
 }
@@ -101,8 +98,8 @@ pub(super) fn plan(
     let gone = present.iter().filter(is_ours).map(|one| PlannedDaemon {
         name: one.status.name.clone(),
         action: match is_pruned {
-            true => Action::Remove,
-            false => Action::Left,
+            true => PlannedAction::Remove,
+            false => PlannedAction::Left,
         },
         changed: Vec::new(),
         takes_effect: TakesEffect::Unchanged,
@@ -114,7 +111,7 @@ pub(super) fn plan(
 fn new(name: &str, declared: &Declared) -> PlannedDaemon {
     PlannedDaemon {
         name: name.to_owned(),
-        action: Action::Install,
+        action: PlannedAction::Install,
         changed: vec![declared.file.display().to_string()],
         takes_effect: TakesEffect::Reload,
         brings_file: true,
@@ -148,8 +145,8 @@ fn compared(name: &str, declared: &Declared, found: &PresentDaemon) -> PlannedDa
     PlannedDaemon {
         name: name.to_owned(),
         action: match changed.is_empty() {
-            true => Action::Unchanged,
-            false => Action::Change,
+            true => PlannedAction::Unchanged,
+            false => PlannedAction::Change,
         },
         changed,
         takes_effect,
@@ -166,7 +163,7 @@ fn file_changes(declared: &Declared, status: &Status) -> Vec<String> {
         let before = status.source.as_deref().unwrap_or("-");
         changed.push(format!("file: {before} → {path}"));
     }
-    let hash = hash_of(&declared.file).unwrap_or_default();
+    let hash = content_hash::of_file(&declared.file).unwrap_or_default();
     if hash != status.hash {
         let (before, now) = (words::short_hash(&status.hash), words::short_hash(&hash));
         changed.push(match now {
@@ -175,12 +172,6 @@ fn file_changes(declared: &Declared, status: &Status) -> Vec<String> {
         });
     }
     changed
-}
-
-fn hash_of(file: &Path) -> io::Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(file)?)?;
-    Ok(hasher.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]
@@ -224,7 +215,7 @@ mod tests {
             present("Others", Some("/other/dae.toml")),
             present("ByHand", None),
         ];
-        for (is_pruned, action) in [(true, Action::Remove), (false, Action::Left)] {
+        for (is_pruned, action) in [(true, PlannedAction::Remove), (false, PlannedAction::Left)] {
             let plan = plan(&set, &present, is_pruned);
             let found: Vec<_> = plan
                 .iter()

@@ -113,6 +113,7 @@ fn apply(session: &Session, present: &DaemonConfig, (text, is_agreed): (&str, bo
         settings: Some(edited.settings),
         port: edited.port.filter(|port| Some(*port) != present.port),
         mode: Some(edited.mode),
+        values: Vec::new(),
         dry_run: true,
     };
     let mut client = interrupted::client(session)?;

@@ -25,6 +25,17 @@ pub enum EventWeight {
 }
 
 impl DaeEventKind {
+    /// Returns whether the event is about a daemon that this host doesn't run.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        matches!(
+            self,
+            DaeEventKind::ForeignAppeared { .. }
+                | DaeEventKind::ForeignChanged { .. }
+                | DaeEventKind::ForeignGone
+        )
+    }
+
     /// Returns the event's weight.
     #[must_use]
     pub fn weight(&self) -> EventWeight {
@@ -187,7 +198,8 @@ fn short(hash: &str) -> &str {
 impl fmt::Display for DaeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.daemon)?;
-        if let Some(generation) = self.generation {
+        // The generations of a foreign daemon are counted by its own host.
+        if let Some(generation) = self.generation.filter(|_| !self.kind.is_foreign()) {
             write!(f, "#{generation}")?;
         }
         write!(f, ": {}", self.kind)
