@@ -327,18 +327,19 @@ impl Discovery {
         self.tell(change);
     }
 
-    /// Logs the changes and sends them to the subscribers.
+    /// Logs the changes and sends them to the subscribers, who make events of them: programs come and go all day, so the log
+    /// shows them only if asked to.
     fn tell(&self, changes: impl IntoIterator<Item = ForeignChange>) {
         for change in changes {
             match &change {
                 ForeignChange::Appeared(now) => {
-                    tracing::info!(name = now.name, address = %now.address, pid = now.pid, "a foreign daemon is there");
+                    tracing::debug!(name = now.name, address = %now.address, pid = now.pid, "a foreign daemon is there");
                 }
                 ForeignChange::Changed { was, now } => {
-                    tracing::info!(name = now.name, was, address = %now.address, pid = now.pid, "a foreign daemon has changed");
+                    tracing::debug!(name = now.name, was, address = %now.address, pid = now.pid, "a foreign daemon has changed");
                 }
                 ForeignChange::Gone(was) => {
-                    tracing::info!(name = was.name, address = %was.address, "a foreign daemon is gone");
+                    tracing::debug!(name = was.name, address = %was.address, "a foreign daemon is gone");
                 }
             }
             // There may be no subscribers.

@@ -448,3 +448,39 @@ fn a_quiet_host_tells_of_trouble_alone() {
         ecosystem.stderr()
     );
 }
+
+#[test]
+fn patterns_and_all_stand_for_several_daemons() {
+    for flags in [&[][..], &["--isolate"]] {
+        let mut ecosystem = Ecosystem::start();
+        for name in ["web-1", "web-2", "db"] {
+            let _ = ecosystem.install(name, "sample", flags);
+        }
+        let changed = |words: &[&str]| {
+            let output = ecosystem.cli(&[&["--json"], words].concat()).ok().json();
+            let rows = output.as_array().expect("an array").iter();
+            let names = rows.map(|row| row["name"].as_str().expect("a name").to_owned());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(changed(&["stop", "web-*"]), ["web-1", "web-2"]);
+        assert_eq!(ecosystem.status("db")["state"], "ready");
+        assert_eq!(changed(&["start", "web-2", "web-*"]), ["web-2", "web-1"]);
+        assert_eq!(changed(&["reload", "--all"]), ["db", "web-1", "web-2"]);
+        assert_eq!(ecosystem.status("db")["generation"], 2);
+        let output = ecosystem.cli(&["restart", "cache-*"]).code(4);
+        assert!(output.says(&["cache-*"]), "{output:?}");
+        let _ = ecosystem.cli(&["stop"]).code(2);
+        let _ = ecosystem.cli(&["stop", "--all", "db"]).code(2);
+        let _ = ecosystem.cli(&["uninstall", "web-?"]).ok();
+        ecosystem.stop();
+        let _ = ecosystem.cli(&["uninstall", "--all"]).ok();
+        ecosystem.wake(&[]);
+        let rows = ecosystem.cli(&["--json", "list"]).ok().json();
+        let own = rows
+            .as_array()
+            .expect("rows")
+            .iter()
+            .filter(|row| row["foreign"] != true);
+        assert_eq!(own.count(), 1, "only Dae is left: {rows}");
+    }
+}

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
 use dae_tests::{Ecosystem, Output};
 use serde_json::Value;
@@ -119,53 +120,55 @@ fn what_is_open_or_stale_is_cured() {
     ecosystem.until_state("Sample", "ready");
 }
 
-#[test]
-fn a_taken_port_and_lost_or_open_files_are_named() {
-    let mut ecosystem = Ecosystem::start();
-    let copy = |name: &str| {
-        let file = ecosystem.scratch().join(name);
+/// Installs two copies of a plugin as `Gone` and `Open`, and returns their files.
+fn with_two_sources(ecosystem: &Ecosystem) -> [PathBuf; 2] {
+    ["Gone", "Open"].map(|name| {
+        let file = ecosystem.scratch().join(format!("{name}.so"));
         fs::copy(ecosystem.plugin("sample"), &file).expect("a copy");
+        let words = ["install", name, file.to_str().expect("UTF-8")];
+        let _ = ecosystem.cli(&words).ok();
         file
-    };
-    let (gone, open) = (copy("gone.so"), copy("open.so"));
-    for (name, file) in [("Gone", &gone), ("Open", &open)] {
-        let _ = ecosystem
-            .cli(&["install", name, file.to_str().expect("UTF-8")])
-            .ok();
-    }
-    let port = ecosystem.port_of("Gone");
+    })
+}
+
+#[test]
+fn lost_and_open_files_of_plugins_are_named() {
+    let mut ecosystem = Ecosystem::start();
+    let [gone, open] = with_two_sources(&ecosystem);
     ecosystem.stop();
     fs::remove_file(&gone).expect("a file of our own");
     fs::set_permissions(&open, Permissions::from_mode(0o666)).expect("a file of our own");
-    let _taken = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-
     let output = doctor(&ecosystem, &[]).code(1);
-    let cure = expect(
-        &output,
-        "ports",
-        "warning",
-        &format!("port {port} of Gone is taken"),
-    );
-    assert_eq!(cure, format!("kill {}", std::process::id()));
     let plugins = findings(&output, "plugins");
-    let texts: Vec<&str> = plugins
-        .iter()
-        .filter_map(|one| one["text"].as_str())
-        .collect();
-    assert!(
-        texts[0].contains("Gone was installed from is gone"),
-        "{texts:?}"
-    );
-    assert!(
-        texts[1].contains("a reload of Open would be refused"),
-        "{texts:?}"
-    );
+    let texts = plugins.iter().filter_map(|one| one["text"].as_str());
+    let texts: Vec<&str> = texts.collect();
+    let parts = [
+        "Gone was installed from is gone",
+        "a reload of Open would be refused",
+    ];
+    for (text, part) in texts.iter().zip(parts) {
+        assert!(text.contains(part), "{texts:?}");
+    }
+    assert_eq!(texts.len(), 2, "{texts:?}");
 
     for file in fs::read_dir(ecosystem.home().join("store")).expect("the store") {
         fs::remove_file(file.expect("a file").path()).expect("our own");
     }
     let output = doctor(&ecosystem, &[]).code(1);
     let _ = expect(&output, "plugins", "error", "Gone can't start");
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_holder() {
+    let mut ecosystem = Ecosystem::start();
+    let _guest = ecosystem.install("Sample", "sample", &[]);
+    let port = ecosystem.port_of("Sample");
+    ecosystem.stop();
+    let _taken = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    let output = doctor(&ecosystem, &[]).code(1);
+    let text = format!("port {port} of Sample is taken");
+    let cure = expect(&output, "ports", "warning", &text);
+    assert_eq!(cure, format!("kill {}", std::process::id()));
 }
 
 #[test]

@@ -86,6 +86,30 @@ fn event_states(ecosystem: &Ecosystem) -> Vec<String> {
     found
 }
 
+/// Leads the daemon through all states that it can be led through.
+fn lead_a_life(ecosystem: &Ecosystem, guest: &mut Guest) {
+    for _ in 0..3 {
+        panic_in_a_new_instance(guest);
+    }
+    let _ = ecosystem.until_state("Probe", "crash-loop");
+    for command in ["restart", "reload", "stop", "start"] {
+        let _ = ecosystem.cli(&[command, "Probe"]).ok();
+    }
+    let file = ecosystem.plugin("probe");
+    let file = file.to_str().expect("UTF-8");
+    let replace = |config: &str, settings: &str, code| {
+        let words = ["install", "Probe", file, "--replace", "--config", config];
+        let words = [&words[..], &["--settings", settings]].concat();
+        let _ = ecosystem.cli(&words).code(code);
+    };
+    const NEVER: &str = r#"{"restart": {"restart": "never"}, "rollback_window_ms": 0}"#;
+    replace(r#"{"wrong": 1}"#, "{}", 1);
+    replace(r#"{"run": "return"}"#, NEVER, 0);
+    let _ = ecosystem.cli(&["restart", "Probe"]);
+    replace(r#"{"run": "fail"}"#, NEVER, 0);
+    let _ = ecosystem.until_state("Probe", "finished");
+}
+
 #[test]
 fn every_change_of_state_has_an_event() {
     for flags in MODES {
@@ -95,34 +119,7 @@ fn every_change_of_state_has_an_event() {
             "restart": {"burst_max": 2, "backoff_first_ms": 20, "served_ms": FOR_EVER_MS},
         });
         let mut guest = install(&ecosystem, flags, &json!({}), &policy);
-        for _ in 0..3 {
-            panic_in_a_new_instance(&mut guest);
-        }
-        let _ = ecosystem.until_state("Probe", "crash-loop");
-        let _ = ecosystem.cli(&["restart", "Probe"]).ok();
-        let _ = ecosystem.cli(&["reload", "Probe"]).ok();
-        let _ = ecosystem.cli(&["stop", "Probe"]).ok();
-        let _ = ecosystem.cli(&["start", "Probe"]).ok();
-        let file = ecosystem.plugin("probe");
-        let file = file.to_str().expect("UTF-8");
-        let replace = |config: &str, settings: &str, code| {
-            let words = ["install", "Probe", file, "--replace", "--config", config];
-            let words = [&words[..], &["--settings", settings]].concat();
-            let _ = ecosystem.cli(&words).code(code);
-        };
-        replace(r#"{"wrong": 1}"#, "{}", 1);
-        replace(
-            r#"{"run": "return"}"#,
-            r#"{"restart": {"restart": "never"}}"#,
-            0,
-        );
-        let _ = ecosystem.cli(&["restart", "Probe"]);
-        replace(
-            r#"{"run": "fail"}"#,
-            r#"{"restart": {"restart": "never"}, "rollback_window_ms": 0}"#,
-            0,
-        );
-        let _ = ecosystem.until_state("Probe", "finished");
+        lead_a_life(&ecosystem, &mut guest);
         until(LIMIT, "the log and the events have the same states", || {
             logged_states(&ecosystem) == event_states(&ecosystem)
         });
@@ -325,4 +322,5 @@ fn a_home_that_takes_no_events_holds_nobody_up() {
     let _ = ecosystem.cli(&["stop", "Probe"]).ok();
     let _ = following.line_with("the disk works again", LIMIT);
     let _ = until_event(&ecosystem, "Probe", "stopped");
+    ecosystem.leaves("the file of the events, which could not be opened before");
 }

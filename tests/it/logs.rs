@@ -1,6 +1,6 @@
 //! `dae-host logs`: shows the records of plugins under their daemons' names, and those of the host.
 
-use dae_tests::{Ecosystem, Guest, LIMIT, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, until, until_some};
 use serde_json::{Value, json};
 
 fn lifecycle() -> (Ecosystem, Guest) {
@@ -11,7 +11,7 @@ fn lifecycle() -> (Ecosystem, Guest) {
 
 /// Waits for the record with that message, and returns it.
 fn record(ecosystem: &Ecosystem, message: &str) -> Value {
-    dae_tests::until_some(LIMIT, message, || {
+    until_some(LIMIT, message, || {
         let records = ecosystem.cli(&["logs", "Loud", "--json"]).ok().json_lines();
         records
             .into_iter()
@@ -182,12 +182,102 @@ fn a_follower_misses_nothing_that_is_written_while_it_comes() {
 }
 
 #[test]
-fn a_follower_ends_with_its_host() {
-    let (mut ecosystem, _guest) = lifecycle();
-    let mut logs = ecosystem.cli_running(&["logs", "-f", "-n", "1000"]);
-    logs.line(LIMIT);
-    ecosystem.stop();
-    assert!(logs.end(LIMIT).is_some(), "logs -f outlives the host");
+fn a_follower_goes_on_with_the_next_host_and_shows_nothing_twice() {
+    let (mut ecosystem, mut guest) = lifecycle();
+    guest.ask("log", &json!(["info", "number 0"]));
+    let mut logs = ecosystem.cli_running(&["logs", "Loud", "-f", "--json", "-n", "1000"]);
+    logs.line_with("number 0", LIMIT);
+    for number in 1..4 {
+        match number {
+            2 => ecosystem.kill(),
+            _ => ecosystem.stop(),
+        }
+        ecosystem.wake(&[]);
+        let text = format!("number {number}");
+        let mut guest = ecosystem.guest("Loud");
+        guest.ask("log", &json!(["info", text]));
+        let seen = until_some(LIMIT, &text, || {
+            let line = logs.line(LIMIT);
+            line.contains("number").then_some(line)
+        });
+        assert!(seen.contains(&text), "{seen}");
+    }
+}
+
+#[test]
+fn records_are_chosen_by_name_time_level_and_text() {
+    let ecosystem = Ecosystem::start();
+    let mut one = ecosystem.install("One", "lifecycle", &[]);
+    let mut two = ecosystem.install("Two", "lifecycle", &[]);
+    let mut three = ecosystem.install("Three", "lifecycle", &[]);
+    for guest in [&mut one, &mut two, &mut three] {
+        guest.ask("log", &json!(["info", "a usual Line"]));
+        guest.ask("log", &json!(["warn", "a warning line"]));
+        guest.ask("log", &json!(["error", "an Error"]));
+    }
+    for name in ["One", "Two", "Three"] {
+        ecosystem.until_logged(name, "an Error");
+    }
+    let shown = |words: &[&str]| {
+        let words = [
+            &["logs", "--json", "--grep", "line|error", "-n", "100"],
+            words,
+        ]
+        .concat();
+        let records = ecosystem.cli(&words).ok().json_lines();
+        let text = |record: &Value| format!("{}: {}", record["daemon"], record["message"]);
+        records.iter().map(text).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(
+        shown(&["One", "Three", "--level", "warn"]),
+        r#""One": "a warning line"; "One": "an Error"; "Three": "a warning line"; "Three": "an Error""#
+    );
+    let lines = ["logs", "Two", "--grep", "Line", "--json"];
+    assert_eq!(
+        ecosystem.cli(&lines).ok().json_lines().len(),
+        1,
+        "capitals count"
+    );
+    assert_eq!(
+        shown(&["One", "--since", "1h", "--level", "error"]),
+        r#""One": "an Error""#
+    );
+    assert_eq!(shown(&["--until", "1h"]), "");
+}
+
+#[test]
+fn a_follower_gets_the_chosen_records_only() {
+    let ecosystem = Ecosystem::start();
+    let mut two = ecosystem.install("Two", "lifecycle", &[]);
+    let mut three = ecosystem.install("Three", "lifecycle", &[]);
+    let _ = ecosystem.install("One", "lifecycle", &[]);
+    let mut following = ecosystem.cli_running(&["logs", "-f", "--level", "error", "One", "Two"]);
+    three.ask("log", &json!(["error", "of another"]));
+    two.ask("log", &json!(["warn", "too mild"]));
+    two.ask("log", &json!(["error", "the wanted one"]));
+    while let Some(line) = following.line_within(LIMIT) {
+        assert!(
+            !line.contains("of another") && !line.contains("too mild"),
+            "{line}"
+        );
+        if line.contains("the wanted one") {
+            return;
+        }
+    }
+    panic!("the follower has ended");
+}
+
+#[test]
+fn a_wrong_pattern_level_or_time_is_told() {
+    let ecosystem = Ecosystem::start();
+    for (words, told) in [
+        (["logs", "--grep", "("], "regular expression"),
+        (["logs", "--level", "loud"], "trace"),
+        (["logs", "--since", "soon"], "17:30"),
+    ] {
+        let output = ecosystem.cli(&words).code(2);
+        assert!(output.says(&[told]), "{output:?}");
+    }
 }
 
 #[test]

@@ -3,12 +3,14 @@
 //! There is one file per subject. Every test has an ecosystem of its own in a temporary directory, so tests run at the
 //! same time and in any order. See `dae_tests` for the harness.
 
+mod apply;
 mod bad_input;
 mod call;
 mod cli;
 mod clients;
 mod compilers;
 mod completions;
+mod config;
 mod connect;
 mod container;
 mod crash;
@@ -29,6 +31,7 @@ mod hostile;
 mod install;
 mod isolation;
 mod lifecycle;
+mod listen;
 mod loader;
 mod logs;
 mod many;
@@ -52,5 +55,6 @@ mod test_host;
 mod tidy;
 mod tokio_plugin;
 mod typed_clients;
+mod upgrade;
 mod values;
 mod vectors;

@@ -195,3 +195,71 @@ fn a_reload_under_saves_loses_nothing_that_was_answered() {
         assert_eq!(state["data"]["total"], total);
     }
 }
+
+#[test]
+fn a_state_moves_by_export_and_import_and_goes_back() {
+    for flags in [&[][..], &["--isolate"]] {
+        let ecosystem = Ecosystem::start();
+        let mut guest = ecosystem.install("One", "counter", flags);
+        guest.ask("increment", &json!([5]));
+        let _ = ecosystem.install("Two", "counter", flags);
+        let file = ecosystem.scratch().join("state.json");
+        let file = file.to_str().expect("UTF-8");
+        let _ = ecosystem.cli(&["state", "One", "--export", file]).ok();
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(file).expect("it"));
+        assert_eq!(mode & 0o777, 0o600);
+        let refused = ecosystem.cli(&["state", "One", "--export", file]).code(1);
+        assert!(refused.says(&["state.json"]), "{refused:?}");
+        let mut two = ecosystem.guest("Two");
+        two.ask("increment", &json!([1]));
+        let _ = ecosystem.cli(&["state", "Two", "--import", file]).ok();
+        assert_eq!(two.ask("count", &json!([])), 5);
+        let _ = ecosystem.cli(&["rollback", "Two"]).ok();
+        assert_eq!(
+            two.ask("count", &json!([])),
+            1,
+            "the state of before is kept"
+        );
+        let printed = ecosystem
+            .cli(&["state", "One", "--export", "-"])
+            .ok()
+            .json();
+        assert_eq!(
+            printed["data"],
+            ecosystem.cli(&["state", "One"]).ok().json()["data"]
+        );
+    }
+}
+
+#[test]
+fn a_state_that_cannot_be_read_changes_nothing() {
+    for flags in [&[][..], &["--isolate"]] {
+        let ecosystem = Ecosystem::start();
+        let mut guest = ecosystem.install("One", "counter", flags);
+        guest.ask("increment", &json!([5]));
+        let _ = ecosystem.install("Sample", "sample", flags);
+        let file = ecosystem.scratch().join("state.json");
+        let path = file.to_str().expect("UTF-8");
+        for (text, told) in [
+            ("{", "not JSON"),
+            ("[1]", "`version` and `data`"),
+            (r#"{"version": 99, "data": {}}"#, "One"),
+            (r#"{"version": 1, "data": "odd"}"#, "One"),
+        ] {
+            std::fs::write(&file, text).expect("a file");
+            let output = ecosystem.cli(&["state", "One", "--import", path]).code(1);
+            assert!(output.says(&[told]), "{text}: {output:?}");
+            assert_eq!(guest.ask("count", &json!([])), 5);
+        }
+        let output = ecosystem
+            .cli(&["state", "Sample", "--import", path])
+            .code(1);
+        assert!(output.says(&["keeps no state"]), "{output:?}");
+        let _ = ecosystem
+            .cli(&["state", "One", "--import", "/nowhere"])
+            .code(1);
+        let _ = ecosystem
+            .cli(&["state", "One", "--history", "--import", path])
+            .code(2);
+    }
+}

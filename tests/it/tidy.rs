@@ -3,6 +3,8 @@
 //! Lines are read, not syntax: the code is formatted by rustfmt, so that a line says enough. Each rule reports all that
 //! breaks it, at once, with file and line.
 
+mod systems;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -104,8 +106,8 @@ const UNSAFE_ALLOWED: [(&str, &str); 40] = [
     ),
     ("host/runtime/src/os/warden/windows.rs", "ends this process"),
     (
-        "host/runtime/src/os/worker_process/windows.rs",
-        "makes a job",
+        "host/runtime/src/os/job_object.rs",
+        "makes a job, and puts processes into it",
     ),
     (
         "host/runtime/src/os/worker_stream/windows.rs",
@@ -207,49 +209,6 @@ fn collect(directory: &Path, all: &mut Vec<Source>) {
             });
         }
     }
-}
-
-#[test]
-fn only_the_seams_know_the_operating_system() {
-    let mut faults = Vec::new();
-    for source in sources() {
-        let is_told_apart = !source.path.starts_with("tests/") && !source.path.contains("/tests/");
-        let is_seam = ["/src/os/", "/src/os.rs"]
-            .iter()
-            .any(|seam| source.path.contains(seam));
-        if is_told_apart && !is_seam {
-            let here = source.code().filter(|(_, code)| names_a_system(code));
-            faults.extend(here.map(|(line, code)| format!("{}:{line}: {code}", source.path)));
-        }
-    }
-    none_of(
-        &faults,
-        "code that differs between operating systems lies in a folder `os`",
-    );
-}
-
-/// Returns whether a line of code is there for some operating systems only. The macros write a section's name, the
-/// store's lint of unsafe code depends on the system, and a test may too.
-fn names_a_system(code: &str) -> bool {
-    const CRATES: [&str; 7] = [
-        "close_fds",
-        "libc",
-        "nix",
-        "rustix",
-        "sd_notify",
-        "signal_hook",
-        "windows_sys",
-    ];
-    const SYSTEMS: [&str; 5] = ["linux", "target_family", "target_os", "unix", "windows"];
-    let has = |word: &&str| behind(code, word).next().is_some();
-    let is_allowed = ["cfg(all(test", "link_section", "(unsafe_code)"]
-        .iter()
-        .any(|part| code.contains(part));
-    let is_conditional = ["cfg", "cfg_attr"].iter().any(has) && SYSTEMS.iter().any(has);
-    let calls = |word: &&str| behind(code, word).any(|after| after.starts_with("::"));
-    let is_call =
-        code.contains("std::os::") || code.contains("std::{os::") || CRATES.iter().any(calls);
-    (is_conditional && !is_allowed) || is_call
 }
 
 #[track_caller]

@@ -18,7 +18,7 @@ use crate::program::{COMMAND_MAX, Program};
 use crate::text;
 
 /// The longest time for the start of a host. The first one of a Wine prefix starts the services of its Windows.
-const START_MAX: Duration = Duration::from_secs(60);
+pub const START_MAX: Duration = Duration::from_secs(60);
 
 /// The longest time for what takes several processes.
 pub const PATIENT: Duration = Duration::from_secs(60);

@@ -4,14 +4,15 @@
 //! processor with what runs it. `DAE_SMOKE_PLUGINS` names the folder of the plugins, which lie beside the program unless
 //! it is set. Both are absolute, and no word has a space in it.
 //!
-//! Without the first variable no test runs. If the program can't be started, the tests are skipped as well, but fail
-//! under CI.
+//! Without the first variable the suite runs this machine's own program, which cargo builds first. If a program that the
+//! variable names can't be started, the tests are skipped, but fail under CI.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use dae_tests::Artefacts;
 use dae_tests::program::{self, Output};
 
 /// The words that run the program.
@@ -51,10 +52,11 @@ pub struct Program {
 }
 
 impl Program {
-    /// Returns the program that the environment names. `None`, with the reason on standard error, if it names none.
+    /// Returns the program that the environment names, or this machine's own if it names none. `None`, with the reason
+    /// on standard error, if that program can't be run.
     ///
     /// # Panics
-    /// Panics under CI if the environment names one that can't be run.
+    /// Panics under CI if it can't be run.
     pub fn asked() -> Option<&'static Program> {
         static ASKED: OnceLock<Result<Program, String>> = OnceLock::new();
         match ASKED.get_or_init(Program::from_environment) {
@@ -72,33 +74,47 @@ impl Program {
         if program.system == System::Windows {
             return Some(program);
         }
-        eprintln!("SKIPPED: this is about Windows, and {PROGRAM} names no .exe");
+        eprintln!("SKIPPED: this is about Windows, and the program is none for it");
         None
     }
 
     fn from_environment() -> Result<Self, String> {
-        let words = std::env::var(PROGRAM).map_err(|_| {
-            format!("{PROGRAM} is not set, for instance to `wine64 /path/dae-host.exe`")
-        })?;
+        let program = match std::env::var(PROGRAM) {
+            Ok(words) => Program::of_words(&words)?,
+            Err(_) => Program::of_this_machine(),
+        };
+        let started = program.command().arg("--version").output();
+        if started.is_ok_and(|output| output.status.success()) {
+            return Ok(program);
+        }
+        let reason = format!("the program can't be run: {}", program.words.join(" "));
+        assert!(std::env::var_os("CI").is_none(), "{reason}");
+        Err(reason)
+    }
+
+    fn of_words(words: &str) -> Result<Self, String> {
         let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
         let file = words.last().ok_or_else(|| format!("{PROGRAM} is empty"))?;
         let beside = Path::new(file).parent().map(Path::to_owned);
         let plugins = std::env::var_os(PLUGINS).map(PathBuf::from).or(beside);
-        let program = Program {
+        Ok(Program {
             system: match file.ends_with(".exe") {
                 true => System::Windows,
                 false => System::Linux,
             },
             plugins: plugins.unwrap_or_default(),
             words,
-        };
-        let started = program.command().arg("--version").output();
-        if started.is_ok_and(|output| output.status.success()) {
-            return Ok(program);
+        })
+    }
+
+    /// Returns the program that cargo builds for this machine. Its plugins lie beside it.
+    fn of_this_machine() -> Self {
+        let file = Artefacts::of_tests().host();
+        Program {
+            words: vec![file.to_str().expect("a path in UTF-8").to_owned()],
+            plugins: file.parent().expect("a file in a folder").to_owned(),
+            system: System::Linux,
         }
-        let reason = format!("{PROGRAM} can't be run: {}", program.words.join(" "));
-        assert!(std::env::var_os("CI").is_none(), "{reason}");
-        Err(reason)
     }
 
     /// Returns the kind of system that the program sees.
@@ -152,6 +168,25 @@ impl Program {
             System::Linux => format!("lib{name}.so"),
             System::Windows => format!("{name}.dll"),
         }
+    }
+
+    /// Returns the name of the file of a program: `cargo.exe`.
+    pub fn executable(&self, name: &str) -> String {
+        match self.system {
+            System::Linux => name.to_owned(),
+            System::Windows => format!("{name}.exe"),
+        }
+    }
+
+    /// Returns the path of another program that lies beside the plugins.
+    ///
+    /// # Panics
+    /// Panics if it wasn't built.
+    #[track_caller]
+    pub fn beside(&self, name: &str) -> PathBuf {
+        let file = self.plugins.join(self.executable(name));
+        assert!(file.is_file(), "{} was not built", file.display());
+        file
     }
 
     /// Returns the folder of the plugins.

@@ -190,6 +190,37 @@ fn a_name_of_a_device_is_refused() {
     assert!(text.contains("is a pipe, a socket or a device"), "{text}");
 }
 
+/// Where names of files ignore the case of letters, both would have one state and one log.
+#[test]
+fn a_daemon_whose_name_differs_from_anothers_in_case_alone_is_refused() {
+    let Some(program) = Program::asked_on_windows() else {
+        return;
+    };
+    let mut host = Host::start(program);
+    let file = host.path(&program.plugin("counter"));
+    let _ = host.install("counter", "counter", &[]);
+    let refused = |host: &Host, name: &str| {
+        let text = host.refused(&["install", name, &file], 1);
+        assert!(!text.contains("--replace"), "it wouldn't help: {text}");
+        text
+    };
+    let text = refused(&host, "COUNTER");
+    for part in ["share its files with counter", "uninstall counter first"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let text = refused(&host, "dae");
+    assert!(text.contains("share its files with Dae"), "{text}");
+    // The plugin's own name is Counter.
+    host.put("counter", &host.home().join("plugins/counter.dll"), "");
+    host.until_written("share its files with counter");
+    assert_eq!(host.names(), ["Dae", "counter"]);
+    let _ = host.cli(&["uninstall", "counter"]).ok();
+    host.until_state("Counter", "ready");
+    host.shut_down();
+    let text = refused(&host, "couNTER");
+    assert!(text.contains("share its files with Counter"), "{text}");
+}
+
 #[test]
 fn a_home_is_the_same_in_each_spelling_of_its_path() {
     let Some(program) = Program::asked_on_windows() else {

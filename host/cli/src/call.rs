@@ -4,10 +4,12 @@
 //! `word` the JSON that it stands for. The daemon always gets an array. Without arguments nothing is asked before.
 //!
 //! The result is printed as JSON on one line, at a terminal too: a string in quotes can't be mistaken for a number, and
-//! a script gets the same output as a person. The exceptions are `--raw`, and `help` at a terminal.
+//! a script gets the same output as a person. The exceptions are `--raw`, and `help` at a terminal. Events that come before
+//! the result are shown on standard error. `--repeat` measures instead.
 
 mod arrange;
 mod fits;
+mod repeat;
 mod standard_input;
 mod word;
 
@@ -28,6 +30,7 @@ use super::signatures::{self, CommandHelp};
 use super::time_span;
 use arrange::{Argument, Called, STANDARD_INPUT};
 pub(super) use fits::is_boolean;
+use repeat::Load;
 
 /// The command that describes the others.
 const HELP: &str = "help";
@@ -48,11 +51,25 @@ pub(super) struct CallArgs {
     /// Print a result that is a string as it is, without quotes
     #[arg(long)]
     raw: bool,
+    /// Make N calls and print their latencies instead of the results
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "raw")]
+    repeat: Option<u64>,
+    /// Make the calls of --repeat over M connections at once [default: 1]
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=10_000), requires = "repeat")]
+    concurrency: Option<u64>,
     /// The daemon's name
     name: String,
     /// The command's name, and its arguments by position or by name
     #[arg(value_name = "COMMAND", num_args = 1.., required = true, trailing_var_arg = true)]
     words: Vec<String>,
+}
+
+impl CallArgs {
+    /// Returns the number of connections: no more than there are calls.
+    fn concurrency(&self) -> u64 {
+        let calls = self.repeat.unwrap_or(1);
+        self.concurrency.unwrap_or(1).min(calls)
+    }
 }
 
 /// `call`: runs one command of a daemon and prints its result.
@@ -84,17 +101,51 @@ fn run(session: &Session, args: &CallArgs) -> Result<()> {
         true => Vec::new(),
         false => typed(&daemon, &mut client, command, words)?,
     };
-    let result = match daemon.is_foreign {
-        // It may not know of tags, which parts need.
-        true => Some(client.call(command, &arguments)?),
-        false => {
-            client.call_in_parts(command, &arguments, &mut |part| show(session, args, part))?
-        }
+    if args.repeat.is_some() {
+        let load = Load {
+            daemon: &daemon,
+            command,
+            arguments: &arguments,
+            args,
+        };
+        return load.run(session);
+    }
+    let called = AnsweredCall {
+        session,
+        args,
+        command,
+        arguments: &arguments,
     };
-    match result {
-        Some(result) => print(session, args, command, &result),
-        // The items were the result.
-        None => Ok(()),
+    called.run(&daemon, &mut client)
+}
+
+/// A call whose result is printed.
+struct AnsweredCall<'a> {
+    session: &'a Session,
+    args: &'a CallArgs,
+    command: &'a str,
+    arguments: &'a [Box<RawValue>],
+}
+
+impl AnsweredCall<'_> {
+    fn run(&self, daemon: &DaemonAddress, client: &mut Client<TcpStream>) -> Result<()> {
+        let (session, args, command) = (self.session, self.args, self.command);
+        if !session.out.quiet {
+            client.show_events();
+        }
+        let result = match daemon.is_foreign {
+            // It may not know of tags, which parts need.
+            true => Some(client.call(command, &self.arguments)?),
+            false => {
+                let show = &mut |part| show(session, args, part);
+                client.call_in_parts(command, &self.arguments, show)?
+            }
+        };
+        match result {
+            Some(result) => print(session, args, command, &result),
+            // The items were the result.
+            None => Ok(()),
+        }
     }
 }
 
@@ -111,7 +162,7 @@ fn show(session: &Session, args: &CallArgs, part: ReplyPart) -> Result<()> {
 }
 
 /// Returns the JSON of the words, by the types that the daemon publishes.
-fn typed(
+pub(super) fn typed(
     daemon: &DaemonAddress,
     client: &mut Client<TcpStream>,
     command: &str,

@@ -7,45 +7,35 @@
 //!
 //! Several names are handled one after another. A failure is reported and doesn't stop the others.
 
-use std::borrow::Cow;
 use std::env::consts::DLL_SUFFIX;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use dae_plugin_api::{exact, misfit};
-use serde::Serialize;
-use serde::de::IgnoredAny;
-use serde_json::Value;
+use anyhow::{Context as _, Result, anyhow};
 
 use super::Session;
 use super::caller_check::CallerCheck;
 use super::client::Client;
 use super::exit::{self, Fault};
 use super::interrupted;
+use super::json_object;
+use super::names::{Names, each};
 use super::offline;
 use super::words;
 use dae_runtime::os::control_client::ControlClient;
 use dae_store::home::{HomeBusy, HomeLock};
-use dae_store::json5_text;
-use dae_store::registry;
+use dae_store::registry::{self, Registry};
 use dae_store::report::{
     Changed, InstallRequest, Installed, Mode, ReloadRequest, RollbackRequest, UninstallRequest,
     Uninstalled, Version,
 };
-use dae_store::text_file;
 
 /// The longest time for a host to hold the lock without answering, while it starts or ends: its final grace is 5 s.
 const HOST_SETTLES_MAX: Duration = Duration::from_secs(10);
 
 /// The interval for trying again.
 const HOST_SETTLES_POLL: Duration = Duration::from_millis(50);
-
-/// The largest config that is read from a file (bytes). A config is typed by hand or generated; a larger file is the
-/// wrong one.
-const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// The arguments of `install`.
 #[derive(Debug, clap::Args)]
@@ -93,18 +83,10 @@ pub(super) struct UninstallArgs {
     purge: bool,
 }
 
-/// The arguments of `start`, `stop` and `restart`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Names {
-    /// The daemons' names
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-}
-
 /// The side that carries out a change.
 enum Worker {
     /// The running host.
-    Host(Client<ControlClient>),
+    Host(Box<Client<ControlClient>>),
     /// This process: no other can change anything while it holds this lock.
     Ours(HomeLock),
 }
@@ -114,7 +96,7 @@ fn hands(session: &Session) -> Result<Worker> {
     let until = Instant::now() + HOST_SETTLES_MAX;
     loop {
         match interrupted::client(session) {
-            Ok(client) => return Ok(Worker::Host(client)),
+            Ok(client) => return Ok(Worker::Host(Box::new(client))),
             Err(error) if exit::code(&error) == exit::Code::NoHost => {}
             Err(error) if exit::code(&error) == exit::Code::HomeHeld && Instant::now() < until => {
                 continue;
@@ -202,9 +184,9 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
     let file =
         std::path::absolute(&file).with_context(|| format!("cannot find {}", file.display()))?;
     registry::check_source(&file).map_err(|reason| anyhow!(reason))?;
-    let config = read_config(config.as_deref())?;
+    let config = json_object::config(config.as_deref())?;
     let settings = settings
-        .map(|text| read_object("settings", &text))
+        .map(|text| json_object::read("settings", &text))
         .transpose()?;
     Ok(InstallRequest {
         name,
@@ -219,6 +201,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         force,
         drop_in: false,
         strict: caller_check.strict,
+        applied_from: None,
     })
 }
 
@@ -237,50 +220,6 @@ fn name_and_file(
         };
     };
     Ok((Some(first.to_string_lossy().into_owned()), file))
-}
-
-/// Reads the argument of `--config`, if it is given.
-pub(super) fn read_config(text: Option<&str>) -> Result<Option<Value>> {
-    text.map(|text| read_object("config", text)).transpose()
-}
-
-/// Reads the argument of `--config` or `--settings`: JSON, or `@` and the name of a file with JSON.
-fn read_object(what: &str, text: &str) -> Result<Value> {
-    let Some(path) = text.strip_prefix('@') else {
-        return Ok(object(what, text)?);
-    };
-    let text =
-        read_limited(Path::new(path)).with_context(|| format!("cannot read the {what} {path}"))?;
-    object(what, &text).map_err(|fault| anyhow!("{path}: {fault}"))
-}
-
-fn read_limited(path: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > CONFIG_BYTES_MAX {
-        bail!("it has more than {CONFIG_BYTES_MAX} bytes, which no config has");
-    }
-    text_file::of_file(bytes).map_err(anyhow::Error::msg)
-}
-
-fn object(what: &str, text: &str) -> Result<Value, Fault> {
-    let wrong = |got: String| {
-        Fault::Usage(format!(
-            "--{what} takes a JSON object, like {{\"key\": 1}}; {got}"
-        ))
-    };
-    // Text that isn't strict JSON is tried as JSON5, as it is everywhere else.
-    let strict = match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(_) => Ok(Cow::Borrowed(text)),
-        Err(_) => json5_text::document_to_strict(text).map(Cow::Owned),
-    };
-    let strict = strict.map_err(|reason| wrong(format!("this is not JSON: {reason}")))?;
-    match exact::from_str(&strict) {
-        Ok(object @ Value::Object(_)) => Ok(object),
-        Ok(other) => Err(wrong(format!("got {other}"))),
-        Err(error) => Err(wrong(misfit::explain(&error, &strict))),
-    }
 }
 
 fn running(installed: &Installed) -> String {
@@ -340,12 +279,17 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
         (uninstalled, text)
     };
     match hands(session)? {
-        Worker::Host(mut client) => each(session, &args.names, |name| {
-            let uninstalled = client.ask("uninstall", &[request(name)])?;
-            Ok(said(uninstalled))
-        }),
+        Worker::Host(mut client) => {
+            let names = args.names.of_host(&mut client)?;
+            each(session, &names, |name| {
+                let uninstalled = client.ask("uninstall", &[request(name)])?;
+                Ok(said(uninstalled))
+            })
+        }
         Worker::Ours(_lock) => {
-            each(session, &args.names, |name| {
+            let registry = Registry::load(&session.home.registry_file())?;
+            let names = args.names.among(registry.daemons.keys())?;
+            each(session, &names, |name| {
                 offline::uninstall(&session.home, &request(name)).map(said)
             })?;
             session.out.note(&next_run(session));
@@ -357,7 +301,8 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
 /// Runs `start`, `stop`, `restart`, `isolate` and `embed` through the host; without one there is nothing to change.
 pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<()> {
     let mut client = interrupted::client(session)?;
-    each(session, names, |name| {
+    let names = names.of_host(&mut client)?;
+    each(session, &names, |name| {
         let changed: Changed = client.ask(command, &[name])?;
         let Changed {
             name,
@@ -377,8 +322,8 @@ pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<
 /// The arguments of `reload`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReloadArgs {
-    /// The daemon's name
-    name: String,
+    #[command(flatten)]
+    names: Names,
     /// Start without the state of the running generation
     #[arg(long)]
     fresh: bool,
@@ -386,18 +331,33 @@ pub(super) struct ReloadArgs {
     caller_check: CallerCheck,
 }
 
-/// `reload`: replaces the daemon's code with its file as it is now.
+/// `reload`: replaces the code of daemons with their files as they are now.
 pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
-    let request = ReloadRequest {
-        name: args.name.clone(),
-        fresh: args.fresh,
-        strict: args.caller_check.strict,
+    let mut client = interrupted::client(session)?;
+    let mut reload = |name: &str| {
+        let request = ReloadRequest {
+            name: name.to_owned(),
+            fresh: args.fresh,
+            strict: args.caller_check.strict,
+        };
+        client.ask::<Installed>("reload", &[request])
     };
-    let installed: Installed = interrupted::client(session)?.ask("reload", &[request])?;
-    session
-        .out
-        .done(&installed, &accepted(session, &installed))?;
-    note_states(session, &installed);
+    if let Some(name) = args.names.single() {
+        return report_accepted(session, &reload(name)?);
+    }
+    let names = args.names.of_host(&mut interrupted::client(session)?)?;
+    each(session, &names, |name| {
+        let installed = reload(name)?;
+        let sentence = accepted(session, &installed);
+        Ok((installed, sentence))
+    })
+}
+
+/// Reports an accepted change, and the state that was set aside by it.
+pub(super) fn report_accepted(session: &Session, installed: &Installed) -> Result<()> {
+    let sentence = accepted(session, installed);
+    session.out.done(installed, &sentence)?;
+    note_states(session, installed);
     Ok(())
 }
 
@@ -504,92 +464,4 @@ fn accepted(session: &Session, installed: &Installed) -> String {
         "accepted {name}{generation} ({}{ms}{state}){waits}{changes}",
         words::short_hash(hash)
     )
-}
-
-/// Runs `act` for one name after another. Prints a sentence after each, or one array at the end with `--json`.
-fn each<T: Serialize>(
-    session: &Session,
-    names: &Names,
-    mut act: impl FnMut(&str) -> Result<(T, String)>,
-) -> Result<()> {
-    let (mut done, mut failed) = (Vec::new(), None);
-    for name in &names.names {
-        match act(name) {
-            Ok((value, _)) if session.out.json => done.push(value),
-            Ok((value, sentence)) => session.out.done(&value, &sentence)?,
-            Err(error) => {
-                let code = exit::report(&error);
-                failed.get_or_insert(code);
-            }
-        }
-    }
-    if session.out.json {
-        session.out.document(&done)?;
-    }
-    failed.map_or(Ok(()), |code| Err(Fault::Reported(code).into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_config_is_a_json_object() {
-        assert_eq!(
-            read_object("config", r#"{"a": 1}"#).expect("an object"),
-            json!({"a": 1})
-        );
-        let typed = read_object("config", "{a: 9007199254740993} // x");
-        assert_eq!(
-            typed.expect("JSON5"),
-            json!({"a": 9_007_199_254_740_993_u64})
-        );
-        for wrong in [
-            "",
-            "1",
-            "[]",
-            "Ada",
-            "{a: NaN}",
-            r#"{"a": 18446744073709551616}"#,
-        ] {
-            let error = read_object("settings", wrong).expect_err(wrong);
-            assert_eq!(exit::code(&error), exit::Code::Usage, "{wrong}: {error}");
-            assert!(error.to_string().starts_with("--settings takes"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_config_may_lie_in_a_file() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("config.json");
-        let argument = format!("@{}", path.display());
-        let error = read_object("config", &argument).expect_err("there is no file yet");
-        assert_eq!(exit::code(&error), exit::Code::Failed, "{error:#}");
-        std::fs::write(&path, "{\"a\": [1]}\n").expect("a file");
-        assert_eq!(
-            read_object("config", &argument).expect("an object"),
-            json!({"a": [1]})
-        );
-        std::fs::write(&path, "\u{feff}{\"a\": [1]}\n").expect("a file");
-        assert!(
-            read_object("settings", &argument).is_ok(),
-            "a byte order mark is dropped"
-        );
-        std::fs::write(&path, b"\xff\xfe{\0}\0").expect("a file");
-        let error = read_object("config", &argument).expect_err("UTF-16");
-        assert!(
-            format!("{error:#}").contains("save it as UTF-8"),
-            "{error:#}"
-        );
-        std::fs::write(&path, " ".repeat(CONFIG_BYTES_MAX as usize + 1)).expect("a file");
-        let error = format!(
-            "{:#}",
-            read_object("config", &argument).expect_err("too large")
-        );
-        assert!(
-            error.contains("config.json") && error.contains("no config"),
-            "{error}"
-        );
-    }
 }

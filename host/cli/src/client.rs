@@ -12,6 +12,7 @@
 //! connection.
 
 mod connect;
+mod events;
 mod parts;
 
 use std::io::{self, Read, Write};
@@ -23,6 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use events::DuringCall;
 pub(super) use parts::ReplyPart;
 use parts::TakePart;
 
@@ -58,6 +60,8 @@ pub(super) struct Client<S> {
     answer_max: Option<Duration>,
     /// The end of the current wait.
     deadline: Option<Instant>,
+    /// The fate of the events that come during a call.
+    during_call: DuringCall,
 }
 
 /// A stream whose reads and writes can have a time limit.
@@ -92,6 +96,7 @@ impl<S: Stream> Client<S> {
             parting: None,
             answer_max: None,
             deadline: None,
+            during_call: DuringCall::default(),
         }
     }
 
@@ -205,9 +210,8 @@ impl<S: Stream> Client<S> {
                 return Ok(None);
             } else if line.asks_us() {
                 self.answer(&line)?;
-            } else {
-                // Anything else is an event, which nobody here waits for.
-                self.pass_part(&line, name, take)?;
+            } else if !self.pass_part(&line, name, take)? {
+                self.during_call.take(line);
             }
         }
         match self.parting.take() {

@@ -32,8 +32,8 @@ use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use super::Session;
-use super::change;
 use super::exit::Fault;
+use super::json_object;
 use super::offline;
 use super::run::{self, Hosting};
 use super::show;
@@ -106,7 +106,7 @@ impl Args {
             file: file.to_owned(),
             replace: true,
             mode: Some(mode),
-            config: change::read_config(self.config.as_deref())?,
+            config: json_object::config(self.config.as_deref())?,
             ..InstallRequest::default()
         })
     }
@@ -129,7 +129,7 @@ impl Args {
                 "--config is the config of one daemon, and these are several; run a `dev` for the one that takes it".to_owned(),
             )
             .into()),
-            (config, _) => change::read_config(config.as_deref()).map(drop),
+            (config, _) => json_object::config(config.as_deref()).map(drop),
         }
     }
 }

@@ -112,29 +112,14 @@ fn status(session: &Session, name: &str) -> Result<Option<Status>> {
     }
 }
 
-/// Returns what follows the daemon's state, and what can be done.
+/// Returns the next step after the daemon's state, and the command that changes it.
 fn next(status: &Status, settings: &Settings, session: &Session) -> Option<String> {
     let name = &status.name;
     let command = |what: &str| format!("`{}`", session.command_line(&format!("{what} {name}")));
-    let policy = &settings.restart;
     let text = match status.state.as_str() {
-        "foreign" | "impostor" => "this host doesn't run it, and doesn't restart it".to_owned(),
         "ready" | "reloading" if name == DAE_NAME => return None,
-        "ready" | "reloading" | "starting" => match policy.restart {
-            When::Never => "an end by itself is final (restart.restart is \"never\")".to_owned(),
-            When::OnFailure => format!(
-                "a failure leads to a restart: at once after {} of service, else after {} and more \
-                 (restart.restart is \"on-failure\"); a `run` that returns doesn't end it",
-                span(policy.served_ms),
-                span(policy.backoff_first_ms)
-            ),
-            When::Always => format!(
-                "any end leads to a restart: at once after {} of service, else after {} and more \
-                 (restart.restart is \"always\")",
-                span(policy.served_ms),
-                span(policy.backoff_first_ms)
-            ),
-        },
+        "ready" | "reloading" | "starting" => after_an_end(settings),
+        "foreign" | "impostor" => "this host doesn't run it, and doesn't restart it".to_owned(),
         "backoff" => format!(
             "it starts by itself after the wait; {} starts it now",
             command("restart")
@@ -161,10 +146,25 @@ fn next(status: &Status, settings: &Settings, session: &Session) -> Option<Strin
     Some(text)
 }
 
+/// Returns the step after an end of the running instance.
+fn after_an_end(settings: &Settings) -> String {
+    let policy = &settings.restart;
+    let (served, first) = (span(policy.served_ms), span(policy.backoff_first_ms));
+    let restart = format!(
+        "leads to a restart: at once after {served} of service, else after {first} and more"
+    );
+    match policy.restart {
+        When::Never => "an end by itself is final (restart.restart is \"never\")".to_owned(),
+        When::Always => format!("any end {restart} (restart.restart is \"always\")"),
+        When::OnFailure => format!(
+            "a failure {restart} (restart.restart is \"on-failure\"); a `run` that returns doesn't end it"
+        ),
+    }
+}
+
 /// Returns the rule behind an event.
 fn rule(event: &DaeEvent, settings: &Settings, session: &Session) -> Option<String> {
-    let name = &event.daemon;
-    let command = |words: &str| format!("`{}`", session.command_line(words));
+    let window = span(settings.rollback_window_ms);
     let text = match &event.kind {
         DaeEventKind::RestartPlanned { rule, .. } => format!("because {}", rule.as_ref()?),
         DaeEventKind::CrashLoop { rule, .. } => {
@@ -176,42 +176,51 @@ fn rule(event: &DaeEvent, settings: &Settings, session: &Session) -> Option<Stri
             )
         }
         DaeEventKind::RolledBack { .. } => format!(
-            "because new code that ends within {} of its start gives way to the code before it (rollback_window_ms)",
-            span(settings.rollback_window_ms)
+            "because new code that ends within {window} of its start gives way to the code before it (rollback_window_ms)"
         ),
-        DaeEventKind::Quarantined { .. } => format!(
-            "because its code did not last; the file is not taken again by itself, and {} takes it anyway",
-            command(&format!("install {name} FILE --replace --force"))
-        ),
+        DaeEventKind::Quarantined { .. } => {
+            let install = format!("install {} FILE --replace --force", event.daemon);
+            format!(
+                "because its code did not last; the file is not taken again by itself, and `{}` takes it anyway",
+                session.command_line(&install)
+            )
+        }
         DaeEventKind::Reloaded { .. } => format!(
             "the code before ran until this one answered; connections stayed, and the state was handed over; if it ends by \
-             itself within {}, the code before it takes over again",
-            span(settings.rollback_window_ms)
+             itself within {window}, the code before it takes over again"
         ),
-        DaeEventKind::Refused { .. } => "the change was not made; what ran before runs on".to_owned(),
         DaeEventKind::Degraded { .. } => format!(
             "because {} health checks in a row were missed, one each {} (health_misses_max, health_ms)",
             settings.health_misses_max,
             span(settings.health_ms)
         ),
-        DaeEventKind::Failed { .. } => {
-            "a daemon that can't be started is not tried again by itself".to_owned()
-        }
         DaeEventKind::Finished => format!(
             "because its `run` returned, and restart.restart is {}",
             serde_json::to_string(&settings.restart.restart).ok()?
         ),
+        other => plain_rule(other)?.to_owned(),
+    };
+    Some(text)
+}
+
+/// Returns the rule behind an event, if it has no numbers.
+fn plain_rule(kind: &DaeEventKind) -> Option<&'static str> {
+    match kind {
+        DaeEventKind::Refused { .. } => Some("the change was not made; what ran before runs on"),
+        DaeEventKind::Failed { .. } => {
+            Some("a daemon that can't be started is not tried again by itself")
+        }
         DaeEventKind::StateUnsaved { .. } => {
-            "the next start uses the state that was saved before".to_owned()
+            Some("the next start uses the state that was saved before")
         }
         DaeEventKind::HostStarted {
             after_crash: true, ..
-        } => "its log has the last lines of the host before it; a crash of code in the host's process ends all daemons, \
-              and `isolate` keeps a daemon's crashes to itself"
-            .to_owned(),
-        _ => return None,
-    };
-    Some(text)
+        } => Some(
+            "its log has the last lines of the host before it; a crash of code in the host's process ends all daemons, \
+             and `isolate` keeps a daemon's crashes to itself",
+        ),
+        _ => None,
+    }
 }
 
 /// The blanks before a rule on a line of its own.

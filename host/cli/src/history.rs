@@ -1,17 +1,23 @@
-//! `state`: a daemon's state, and with `--history` its archived states, which are kept for a week.
+//! `state`: a daemon's state, with `--history` its archived states, which are kept for a week, and with `--export` and
+//! `--import` states outside of the home.
 //!
 //! The host is asked for the current state, since the daemon itself may have to supply it. Archived states are read
 //! from the home, with or without a host.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::Session;
 use super::client::Client;
 use super::exit::Fault;
-use super::words;
+use super::{change, interrupted, words};
 use dae_store::archive::{Archive, NumberedDeparture};
+use dae_store::atomic_file;
 use dae_store::registry::Registry;
+use dae_store::report::{ImportRequest, Installed};
 use dae_store::retention;
 use dae_store::snapshots::KeptState;
 
@@ -21,8 +27,14 @@ pub(super) struct Args {
     /// The daemon's name
     name: String,
     /// List the archived states, newest first; `install --state ID` starts from one
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["export", "import"])]
     history: bool,
+    /// Write the state to a file, which must not exist; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "import")]
+    export: Option<PathBuf>,
+    /// Have the daemon start from the state in a file, as --export writes it; its present state is kept for a week
+    #[arg(long, value_name = "FILE")]
+    import: Option<PathBuf>,
 }
 
 /// Prints the state, or lists the archived ones.
@@ -30,8 +42,43 @@ pub(super) fn state(session: &Session, args: &Args) -> Result<()> {
     if args.history {
         return history(session, &args.name);
     }
+    if let Some(path) = &args.import {
+        return import(session, &args.name, path);
+    }
     let answer = Client::control(session)?.call("state", &[&args.name])?;
-    session.out.document(&answer)
+    match args
+        .export
+        .as_deref()
+        .filter(|path| *path != Path::new("-"))
+    {
+        Some(path) => export(session, &answer, path),
+        None => session.out.document(&answer),
+    }
+}
+
+/// Writes a state to a new file, which only its owner can read: a state may hold anything.
+fn export(session: &Session, state: &RawValue, path: &Path) -> Result<()> {
+    let written = atomic_file::create_private(path, state.get().as_bytes());
+    written.with_context(|| format!("cannot write the state to {}", path.display()))?;
+    let bytes = state.get().len();
+    session
+        .out
+        .note(&format!("{} has the state ({bytes} B)", path.display()));
+    Ok(())
+}
+
+/// Has a daemon start from the state in a file.
+fn import(session: &Session, name: &str, path: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the state {}", path.display()))?;
+    let state: Box<RawValue> =
+        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    let request = ImportRequest {
+        name: name.to_owned(),
+        state,
+    };
+    let installed: Installed = interrupted::client(session)?.ask("import_state", &[request])?;
+    change::report_accepted(session, &installed)
 }
 
 fn history(session: &Session, name: &str) -> Result<()> {

@@ -14,6 +14,7 @@ use dae_store::json5_text;
 pub(super) type Arguments = Vec<Box<RawValue>>;
 
 /// A received line that owns its text.
+#[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) name: String,
     pub(super) tag: Option<String>,

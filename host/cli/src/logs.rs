@@ -6,45 +6,93 @@
 //!
 //! Ctrl-C ends it like any program that only reads: there is nothing to clean up.
 
+use std::collections::HashSet;
+
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
+use dae_runtime::os::control_client::ControlClient;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::Session;
 use super::client::Client;
 use super::exit::Fault;
-use dae_store::log::{Record, tail_files};
+use super::{follow, moment};
+use dae_store::log::{LogQuery, Pattern, Record, read_files};
 use dae_store::registry::{DAE_NAME, Registry};
 use dae_store::report::Status;
 
 /// The number of records that are shown by default: some screens.
 const LINES_DEFAULT: usize = 100;
 
+/// The number of records that are shown with `--since`, unless `-n` gives one; a host returns no more at once either.
+const LINES_SINCE: usize = 10_000;
+
 /// The arguments of `logs`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dae-host logs -f                              all daemons, as it comes
+  dae-host logs Sorter Index --since 10m        two daemons, the last ten minutes
+  dae-host logs --level warn --since 8h         what went wrong last night
+  dae-host logs Sorter --grep 'timeout|refused'")]
 pub(super) struct Args {
-    /// The daemon's name (`Dae` is the host itself) [default: all daemons]
-    name: Option<String>,
-    /// Follow the log until Ctrl-C
+    /// The daemons' names (`Dae` is the host itself) [default: all]
+    names: Vec<String>,
+    /// Follow the log until Ctrl-C; goes on with the next host after a restart
     #[arg(short, long)]
     follow: bool,
-    /// The number of latest records to show
-    #[arg(short = 'n', long, value_name = "N", default_value_t = LINES_DEFAULT)]
-    lines: usize,
+    /// The number of latest records to show [default: 100, or 10000 with --since]
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<usize>,
+    /// Show no earlier records: `10m`, `17:30`, `2026-11-30 17:30`
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    since: Option<Timestamp>,
+    /// Show no later records
+    #[arg(long, value_name = "TIME", value_parser = moment::parse, conflicts_with = "follow")]
+    until: Option<Timestamp>,
+    /// Show only records that match a regular expression; without capital letters it ignores case
+    #[arg(long, value_name = "PATTERN", value_parser = pattern)]
+    grep: Option<Pattern>,
+    /// Show only records that are at least so severe
+    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    level: Option<String>,
+}
+
+fn pattern(text: &str) -> Result<Pattern, String> {
+    Pattern::try_from(text.to_owned())
+}
+
+impl Args {
+    fn query(&self) -> LogQuery {
+        let default = match self.since {
+            Some(_) => LINES_SINCE,
+            None => LINES_DEFAULT,
+        };
+        LogQuery {
+            names: self.names.clone(),
+            lines: self.lines.unwrap_or(default),
+            since: self.since,
+            until: self.until,
+            level: self.level.clone(),
+            grep: self.grep.clone(),
+        }
+    }
 }
 
 /// Shows the log.
 pub(super) fn logs(session: &Session, args: &Args) -> Result<()> {
-    match args.follow {
-        true => follow(session, args),
-        false => past(session, args),
+    if !args.follow {
+        return past(session, args);
     }
+    let mut shown = LastShown::default();
+    follow::over_restarts(session, |client| follow(session, args, client, &mut shown))
 }
 
 fn past(session: &Session, args: &Args) -> Result<()> {
-    let name = args.name.as_deref();
-    let records = tail_files(&session.home.logs_dir(), name, args.lines)?;
-    if let (Some(name), true) = (name, records.is_empty()) {
-        check_known(session, name)?;
+    let records = read_files(&session.home.logs_dir(), &args.query(), usize::MAX)?;
+    if records.is_empty() {
+        args.names
+            .iter()
+            .try_for_each(|name| check_known(session, name))?;
     }
     records
         .iter()
@@ -65,20 +113,57 @@ fn check_known(session: &Session, name: &str) -> Result<()> {
     Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into())
 }
 
-fn follow(session: &Session, args: &Args) -> Result<()> {
-    let mut client = Client::control(session)?;
-    let request = json!([{"name": args.name, "lines": args.lines, "follow": true}]);
-    let past: Vec<Record> = client.ask("logs", &request)?;
-    past.iter()
-        .try_for_each(|record| session.out.record(record))?;
+/// The records with the latest time that were shown, so that the next host shows what comes after them.
+#[derive(Debug, Default)]
+struct LastShown {
+    time: Option<Timestamp>,
+    texts: HashSet<String>,
+}
+
+impl LastShown {
+    /// Notes a record. Returns false if it was shown before.
+    fn is_new(&mut self, record: &Record) -> bool {
+        if self.time.is_none_or(|time| record.time > time) {
+            self.time = Some(record.time);
+            self.texts.clear();
+        }
+        let text = || serde_json::to_string(record).unwrap_or_default();
+        // Records of several threads are not quite in order. An older one comes from the present host.
+        self.time != Some(record.time) || self.texts.insert(text())
+    }
+}
+
+/// Shows the log of one host until it ends.
+fn follow(
+    session: &Session,
+    args: &Args,
+    client: &mut Client<ControlClient>,
+    shown: &mut LastShown,
+) -> Result<()> {
+    let past: Vec<Record> = client.ask("logs", &[request(args, shown.time)?])?;
+    let mut show = |record: &Record| match shown.is_new(record) {
+        true => session.out.record(record),
+        false => Ok(()),
+    };
+    past.iter().try_for_each(&mut show)?;
     client.wait_for_ever();
     while let Some(arguments) = client.event("log")? {
         for argument in &arguments {
             let record = serde_json::from_str(argument.get())
                 .with_context(|| format!("expected a log record, got {argument}"))?;
-            session.out.record(&record)?;
+            show(&record)?;
         }
     }
-    session.out.note("the host has ended");
     Ok(())
+}
+
+/// Returns the request for a host. If one was followed before, this one is asked for all that came after it.
+fn request(args: &Args, last: Option<Timestamp>) -> Result<Value> {
+    let mut query = args.query();
+    if last.is_some() {
+        (query.since, query.lines) = (last, LINES_SINCE);
+    }
+    let mut request = serde_json::to_value(query)?;
+    request["follow"] = json!(true);
+    Ok(request)
 }

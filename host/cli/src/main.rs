@@ -7,6 +7,7 @@
 //! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `query`, `call`, `logs`, `events`. They share a
 //! [`Session`] and nothing else. All of them print through `show` and end through `exit`.
 
+mod apply;
 mod call;
 mod caller_check;
 mod change;
@@ -14,6 +15,7 @@ mod check;
 mod client;
 mod client_trait;
 mod completions;
+mod config;
 mod connect;
 mod detach;
 mod dev;
@@ -27,9 +29,12 @@ mod guest;
 mod history;
 mod incoming;
 mod interrupted;
+mod json_object;
+mod listen;
 mod logs;
 mod man;
 mod moment;
+mod names;
 mod new;
 mod offline;
 mod query;
@@ -42,6 +47,7 @@ mod source;
 mod suggest;
 mod table;
 mod time_span;
+mod upgrade;
 mod watchdog;
 mod words;
 
@@ -107,21 +113,29 @@ enum Command {
     /// Stop and remove daemons; their states and logs are kept for a week
     Uninstall(change::UninstallArgs),
     /// Start stopped daemons
-    Start(change::Names),
+    Start(names::Names),
     /// Stop daemons; they stay installed and stay stopped
-    Stop(change::Names),
+    Stop(names::Names),
     /// Replace running daemons by new instances of the same code; connections stay
-    Restart(change::Names),
+    Restart(names::Names),
     /// Replace a daemon's code by its file as it is now; connections stay, no command is lost
     Reload(change::ReloadArgs),
+    /// Give daemons new files, batch by batch, and stop at the first that fails
+    Upgrade(upgrade::Args),
     /// Go back to the code before, or to any stored version (`--list`, `--to`)
     Rollback(change::RollbackArgs),
+    /// Make the daemons as a file declares them (`dae.toml`)
+    Apply(apply::Args),
+    /// Write the file that declares the daemons as the host has them
+    Export(apply::ExportArgs),
+    /// Show the values that a daemon runs with, or change them
+    Config(config::Args),
     /// Print a daemon's state as JSON, or list the archived states
     State(history::Args),
     /// Move daemons to subprocesses; connections stay, no command is lost
-    Isolate(change::Names),
+    Isolate(names::Names),
     /// Move daemons from subprocesses into the host's process; connections stay, no command is lost
-    Embed(change::Names),
+    Embed(names::Names),
     /// List all daemons, Dae first
     List,
     /// Look for daemons of other hosts and programs of this user, and show them
@@ -134,6 +148,8 @@ enum Command {
     Call(call::CallArgs),
     /// Talk to a daemon: a prompt with completion and its events, or in a pipe a command a line
     Connect(connect::Args),
+    /// Print the events of a daemon or a topic as they come
+    Listen(listen::Args),
     /// Write the source of a client with types: the daemon's commands as a Rust trait
     Client(client_trait::ClientArgs),
     /// Show the daemons' log
@@ -248,7 +264,11 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Stop(names) => change::change(&session, "stop", &names),
         Command::Restart(names) => change::change(&session, "restart", &names),
         Command::Reload(args) => change::reload(&session, &args),
+        Command::Upgrade(args) => upgrade::upgrade(&session, &args),
         Command::Rollback(args) => change::rollback(&session, args),
+        Command::Apply(args) => apply::apply(&session, &args),
+        Command::Export(args) => apply::export(&session, &args),
+        Command::Config(args) => config::config(&session, &args),
         Command::State(args) => history::state(&session, &args),
         Command::Isolate(names) => change::change(&session, "isolate", &names),
         Command::Embed(names) => change::change(&session, "embed", &names),
@@ -258,6 +278,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Options(name) => query::options(&session, &name),
         Command::Call(args) => call::call(&session, &args),
         Command::Connect(args) => connect::connect(&session, &args),
+        Command::Listen(args) => listen::listen(&session, &args),
         Command::Client(args) => client_trait::client(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
         Command::Explain(args) => explain::explain(&session, &args),

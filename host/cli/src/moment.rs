@@ -48,6 +48,12 @@ pub(super) fn short(time: Timestamp, zone: &TimeZone) -> String {
     local.strftime("%m-%d %H:%M:%S").to_string()
 }
 
+/// Formats a time for a terminal: local, to the millisecond, always of the same width.
+pub(super) fn precise(time: Timestamp, zone: &TimeZone) -> String {
+    let local = time.to_zoned(zone.clone());
+    local.strftime("%m-%d %H:%M:%S%.3f").to_string()
+}
+
 /// Formats a time for a pipe: UTC, to the millisecond.
 pub(super) fn long(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
@@ -90,6 +96,7 @@ mod tests {
     fn a_terminal_shows_local_time_and_a_pipe_utc() {
         let time: Timestamp = "2026-11-30T23:59:59.5Z".parse().unwrap();
         assert_eq!(short(time, now().time_zone()), "12-01 00:59:59");
+        assert_eq!(precise(time, now().time_zone()), "12-01 00:59:59.500");
         assert_eq!(long(time), "2026-11-30T23:59:59.500Z");
     }
 }

@@ -16,7 +16,7 @@ use dae_store::home::Home;
 use dae_store::install_plan::{self, InstallBasis, InstallFile, InstallPlan, StartState};
 use dae_store::manifest;
 use dae_store::plugin_store::{Artefact, PluginStore};
-use dae_store::registry::{Desired, Entry, Registry};
+use dae_store::registry::{Desired, Entry, FILES_IGNORE_CASE, Registry};
 use dae_store::report::{CommandChanges, InstallRequest, Installed, UninstallRequest, Uninstalled};
 use dae_store::snapshots::Snapshots;
 use dae_store::uninstall;
@@ -88,6 +88,7 @@ impl Ecosystem<'_> {
             home: self.home,
             registry: self.registry,
             departed: departed.as_ref(),
+            ignores_case: FILES_IGNORE_CASE,
             is_stopped: None,
         };
         let file = InstallFile {

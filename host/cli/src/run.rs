@@ -67,7 +67,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum LogFormat {
-    /// For people, in colours at a terminal
+    /// For people, in colours at a terminal; for the journal of systemd with priorities and fields
     Human,
     /// One JSON object per line
     Json,
@@ -76,9 +76,10 @@ enum LogFormat {
 impl LogFormat {
     fn console(self) -> Console {
         match self {
-            LogFormat::Human => Console::Human {
-                ansi: show::stderr_ansi(),
-            },
+            LogFormat::Human => {
+                let ansi = show::stderr_ansi();
+                Console::Human { ansi }.for_service()
+            }
             LogFormat::Json => Console::Json,
         }
     }

@@ -10,6 +10,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -114,6 +115,15 @@ impl Out {
         }
     }
 
+    /// Reports a change with several lines: a document with `--json`, else the text, which `--quiet` omits.
+    pub(super) fn changes(&self, value: &impl Serialize, text: &str) -> Result<()> {
+        match (self.json, self.quiet) {
+            (true, _) => self.document(value),
+            (false, true) => Ok(()),
+            (false, false) => self.line(text),
+        }
+    }
+
     /// Prints a remark for a person on standard error.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
@@ -146,6 +156,21 @@ impl Out {
         })
     }
 
+    /// Prints a line that a daemon has sent, at a terminal behind the local time.
+    pub(super) fn received(&self, document: &impl Serialize, line: &str) -> Result<()> {
+        if self.json {
+            return self.document(document);
+        }
+        let line = printable::one_line(line);
+        match self.width {
+            Some(_) => {
+                let time = moment::precise(Timestamp::now(), &TimeZone::system());
+                self.styled(&format!("{time}  {line}"))
+            }
+            None => self.styled(&line),
+        }
+    }
+
     /// Returns an escaped text in the colour of its weight.
     fn weighted(&self, text: &str, weight: EventWeight) -> String {
         let colour = match weight {
@@ -162,6 +187,10 @@ impl Out {
     pub(super) fn record(&self, record: &Record) -> Result<()> {
         match self.json {
             true => self.document(record),
+            false if self.width.is_some() => {
+                let time = moment::precise(record.time, &TimeZone::system());
+                self.styled(&record.terminal_line(&time, self.ansi))
+            }
             false => self.styled(&record.line(self.ansi)),
         }
     }

@@ -14,6 +14,7 @@
 //! - [`file_stamp`]: facts about a file that differ after a change
 //! - [`first_process`]: the first process of a container
 //! - [`interrupt`]: the signals that end a command
+//! - `job_object`: on Windows, processes that are bounded and ended together
 //! - [`library`]: loading a dynamic library for good, and ending a process whose loader hangs
 //! - [`listening_sockets`]: the sockets that listen on this machine, and their processes
 //! - `long_path`: on Windows, the form of long paths
@@ -30,6 +31,7 @@
 //! - [`tcp_counts`]: the kernel's counts of a connection's bytes, and direct reading and writing
 //! - [`terminal`]: keys and escape sequences
 //! - [`trust`]: the check that nobody else can change a file
+//! - `under_test`: on Windows, the parts that tests share
 //! - [`warden`]: a worker's end with its host
 //! - [`wording`]: words that a person knows from this system
 //! - [`worker_process`]: the process of a worker, with all that it starts
@@ -46,6 +48,8 @@ pub mod descriptors;
 pub mod file_stamp;
 pub mod first_process;
 pub mod interrupt;
+#[cfg(windows)]
+mod job_object;
 pub mod library;
 pub mod listening_sockets;
 #[cfg(windows)]
@@ -63,6 +67,8 @@ pub mod successor;
 pub mod tcp_counts;
 pub mod terminal;
 pub mod trust;
+#[cfg(all(test, windows))]
+mod under_test;
 pub mod warden;
 pub mod wording;
 pub mod worker_process;

@@ -65,7 +65,7 @@ const ON_TCP: [CommandRow; 6] = [
     ),
 ];
 
-const ON_CONTROL: [CommandRow; 17] = [
+const ON_CONTROL: [CommandRow; 20] = [
     (
         "greet",
         Some(("home", "string")),
@@ -135,6 +135,21 @@ const ON_CONTROL: [CommandRow; 17] = [
     ),
     ("state", Some(("name", "string")), "A daemon's state."),
     (
+        "import_state",
+        Some(("request", "ImportRequest")),
+        "Has a daemon start from a state from outside.",
+    ),
+    (
+        "config",
+        Some(("name", "string")),
+        "The values that a daemon runs with, and where each comes from.",
+    ),
+    (
+        "configure",
+        Some(("request", "ConfigureRequest")),
+        "Changes the values that a daemon runs with, or says what would change.",
+    ),
+    (
         "shutdown",
         None,
         "Has the host end in order; returns which host that is, before the end.",
@@ -156,8 +171,8 @@ const FOLLOWED: [CommandRow; 2] = [
 ];
 
 /// The commands that a host still runs while it ends: those that change nothing, and the one that ends it.
-const WHILE_ENDING: [&str; 9] = [
-    "greet", "list", "status", "find", "scan", "state", "logs", "events", "shutdown",
+const WHILE_ENDING: [&str; 10] = [
+    "greet", "list", "status", "find", "scan", "state", "config", "logs", "events", "shutdown",
 ];
 
 /// Opens both gates.
@@ -305,31 +320,43 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
         "status" => ended(one(arguments).and_then(|name: String| dae.status(&name))),
         "find" => ended(one(arguments).and_then(|name: String| dae.find(&name))),
         "greet" => ended(one(arguments).and_then(|home: String| dae.greet(&home))),
-        "logs" => {
-            let answered = match one(arguments) {
-                Ok(request) => logs::logs(dae, request).await,
-                Err(fault) => Err(fault),
-            };
-            followed(dae, guest, answered, Follower::run)
-        }
-        "events" => {
-            let answered = match one(arguments) {
-                Ok(request) => events::events(dae, request).await,
-                Err(fault) => Err(fault),
-            };
-            followed(dae, guest, answered, EventFollower::run)
-        }
+        "logs" => match one(arguments) {
+            Ok(request) => followed(dae, guest, logs::logs(dae, request).await, Follower::run),
+            Err(fault) => ended(Err::<(), _>(fault)),
+        },
+        "events" => match one(arguments) {
+            Ok(request) => {
+                let answered = events::events(dae, request).await;
+                followed(dae, guest, answered, EventFollower::run)
+            }
+            Err(fault) => ended(Err::<(), _>(fault)),
+        },
         "shutdown" => shutdown(dae, arguments),
         "scan" => ended(match none(arguments) {
             Ok(()) => dae.scan().await,
             Err(fault) => Err(fault),
         }),
+        _ => change(dae, name, arguments).await,
+    }
+}
+
+/// Answers a command that changes a daemon, or that takes a daemon's name.
+async fn change(dae: &Dae, name: &str, arguments: &[u8]) -> BuiltInAnswer {
+    match name {
         "install" => ended(match one(arguments) {
             Ok(request) => dae.install_with(request).await,
             Err(fault) => Err(fault),
         }),
         "uninstall" => ended(match one::<UninstallNames>(arguments) {
             Ok(wish) => dae.uninstall_with(wish.into()).await,
+            Err(fault) => Err(fault),
+        }),
+        "import_state" => ended(match one(arguments) {
+            Ok(request) => dae.import_state(request).await,
+            Err(fault) => Err(fault),
+        }),
+        "configure" => ended(match one(arguments) {
+            Ok(request) => dae.configure(request).await,
             Err(fault) => Err(fault),
         }),
         "reload" => ended(match one::<ReloadRequest>(arguments) {
@@ -341,7 +368,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
             Err(fault) => Err(fault),
         }),
         _ => match one::<String>(arguments) {
-            Ok(daemon) => change(dae, name, &daemon).await,
+            Ok(daemon) => change_by_name(dae, name, &daemon).await,
             Err(fault) => ended(Err::<(), _>(fault)),
         },
     }
@@ -391,13 +418,14 @@ fn shutdown(dae: &Dae, arguments: &[u8]) -> BuiltInAnswer {
     }
 }
 
-async fn change(dae: &Dae, what: &str, daemon: &str) -> BuiltInAnswer {
+async fn change_by_name(dae: &Dae, what: &str, daemon: &str) -> BuiltInAnswer {
     match what {
         "start" => ended(dae.start(daemon).await),
         "stop" => ended(dae.stop(daemon).await),
         "versions" => ended(dae.versions(daemon).await),
         "state" => ended(dae.state(daemon).await),
         "isolate" => ended(dae.set_mode(daemon, Mode::Subprocess).await),
+        "config" => ended(dae.config_of(daemon)),
         "embed" => ended(dae.set_mode(daemon, Mode::InProcess).await),
         _ => ended(dae.restart(daemon).await),
     }

@@ -31,6 +31,10 @@ pub(super) enum ChangeKind {
     Isolate,
     /// The move into the host's process.
     Embed,
+    /// Other values for the same code.
+    Configure,
+    /// A state from outside.
+    Import,
 }
 
 impl ChangeKind {
@@ -45,6 +49,8 @@ impl ChangeKind {
             ChangeKind::Restart => "restart",
             ChangeKind::Isolate => "isolate",
             ChangeKind::Embed => "embed",
+            ChangeKind::Configure => "config",
+            ChangeKind::Import => "state import",
         }
     }
 

@@ -20,7 +20,7 @@ use dae_store::difference::differences;
 use dae_store::event::DaeEventKind;
 use dae_store::install_plan::{self, InstallBasis, InstallFile, InstallPlan, StartState};
 use dae_store::plugin_store::Artefact;
-use dae_store::registry::{Desired, Entry, Registry};
+use dae_store::registry::{Desired, Entry, FILES_IGNORE_CASE, Registry};
 use dae_store::report::InstallRequest;
 
 /// A request in the turn of its daemon, whose file is in the plugin store.
@@ -239,6 +239,7 @@ impl Inner {
                 home: &self.home,
                 registry,
                 departed: departed.as_ref(),
+                ignores_case: FILES_IGNORE_CASE,
                 is_stopped,
             };
             let (request, config) = (&order.request, &self.shared.config);

@@ -17,16 +17,17 @@ use super::{Dae, Fault, Inner};
 use dae_runtime::connection::event_queue::EVENT_QUEUE_BYTES_MAX;
 use dae_runtime::connection::guest_handle::GuestHandle;
 use dae_store::blocking;
-use dae_store::log::{Journal, Record};
+use dae_store::log::{Journal, LogQuery, Record};
 use dae_store::registry::DAE_NAME;
 
 /// The request of `logs`.
 #[derive(Debug, Deserialize)]
 pub(super) struct LogRequest {
+    #[serde(flatten)]
+    query: LogQuery,
+    /// One more name, which a command line of an earlier version sends.
     #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
-    lines: usize,
     #[serde(default)]
     follow: bool,
 }
@@ -41,8 +42,8 @@ const OVERLAP_MAX: Duration = Duration::from_secs(60);
 
 /// A sender of new records to a reader, until the reader leaves.
 pub(super) struct Follower {
-    /// The only daemon whose records are sent, if any.
-    name: Option<String>,
+    /// The selection of the records that are sent.
+    query: LogQuery,
     records: Receiver<Arc<Record>>,
     /// The records that came while the past was read.
     held: Vec<Arc<Record>>,
@@ -64,15 +65,21 @@ pub(super) async fn logs(
     dae: &Dae,
     request: LogRequest,
 ) -> Result<(Vec<Record>, Option<Follower>), Fault> {
+    let LogRequest {
+        mut query,
+        name,
+        follow,
+    } = request;
+    query.names.extend(name);
+    query.lines = query.lines.min(LOG_LINES_MAX);
     let inner = &dae.inner;
-    inner.check_logged(request.name.as_deref())?;
-    let journal = &inner.shared.journal;
-    let mut follower = request
-        .follow
-        .then(|| Follower::of(journal, request.name.clone()));
-    let (journal, name) = (journal.clone(), request.name);
-    let lines = request.lines.min(LOG_LINES_MAX);
-    let mut reading = blocking::run(move || journal.tail(name.as_deref(), lines, LOG_BYTES_MAX));
+    query
+        .names
+        .iter()
+        .try_for_each(|name| inner.check_logged(name))?;
+    let journal = inner.shared.journal.clone();
+    let mut follower = follow.then(|| Follower::of(&journal, query.clone()));
+    let mut reading = blocking::run(move || journal.read(&query, LOG_BYTES_MAX));
     let read = match &mut follower {
         Some(follower) => follower.hold_while(&mut reading).await,
         None => reading.await,
@@ -86,20 +93,18 @@ pub(super) async fn logs(
 }
 
 impl Inner {
-    fn check_logged(&self, name: Option<&str>) -> Result<(), Fault> {
-        match name {
-            Some(name) if name != DAE_NAME && self.daemon(name).is_none() => {
-                Err(self.unknown(name))
-            }
-            _ => Ok(()),
+    fn check_logged(&self, name: &str) -> Result<(), Fault> {
+        match name == DAE_NAME || self.daemon(name).is_some() {
+            true => Ok(()),
+            false => Err(self.unknown(name)),
         }
     }
 }
 
 impl Follower {
-    fn of(journal: &Journal, name: Option<String>) -> Self {
+    fn of(journal: &Journal, query: LogQuery) -> Self {
         Follower {
-            name,
+            query,
             records: journal.subscribe(),
             held: Vec::new(),
             held_bytes: 0,
@@ -147,7 +152,7 @@ impl Follower {
     }
 
     fn is_wanted(&self, record: &Record) -> bool {
-        self.name.as_ref().is_none_or(|name| *name == record.daemon)
+        self.query.selects(record)
     }
 
     /// Sends the held records and the new ones, until the reader leaves or the journal ends.
@@ -239,7 +244,7 @@ mod tests {
         let journal = Journal::open(dir.path(), Console::Off).unwrap();
         let guest = Guests::default().enter();
         write(&journal, "A", "past");
-        let mut follower = Follower::of(&journal, Some("A".to_owned()));
+        let mut follower = Follower::of(&journal, LogQuery::last(Some("A"), 0));
         // More records than the journal keeps for a slow reader.
         const BETWEEN: usize = 3000;
         let writer = journal.clone();
@@ -273,7 +278,7 @@ mod tests {
         let journal = Journal::open(dir.path(), Console::Off).unwrap();
         let guests = Guests::default();
         let guest = guests.enter();
-        let mut follower = Follower::of(&journal, None);
+        let mut follower = Follower::of(&journal, LogQuery::default());
         let large = "x".repeat(EVENT_QUEUE_BYTES_MAX / 2);
         for _ in 0..3 {
             follower.hold(Arc::new(Record::about("A", None, "info", &large)));

@@ -8,6 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::foreign::ForeignSet;
 use super::lock;
 use crate::supervise::Daemon;
+use dae_store::registry::{FILES_IGNORE_CASE, file_key};
 
 /// The daemons of an ecosystem, by the names they run under.
 #[derive(Debug)]
@@ -33,9 +34,11 @@ impl RunningSet {
         }
     }
 
-    /// Waits for the turn to change that name. Its holder may wait for anything else.
+    /// Waits for the turn to change that name. Its holder may wait for anything else. Names whose daemons would share
+    /// files have one turn, so that only one of them gets installed.
     pub(super) async fn turn(&self, name: &str) -> OwnedMutexGuard<()> {
-        let turn = Arc::clone(lock(&self.own).turns.entry(name.to_owned()).or_default());
+        let key = file_key(name, FILES_IGNORE_CASE).into_owned();
+        let turn = Arc::clone(lock(&self.own).turns.entry(key).or_default());
         turn.lock_owned().await
     }
 

@@ -25,7 +25,7 @@ use dae_store::manifest;
 use dae_store::reconcile::{
     self, AbsenceNews, Absent, Action, CandidateFile, RegisteredFile, TriedFiles,
 };
-use dae_store::registry::DAE_NAME;
+use dae_store::registry::{DAE_NAME, FILES_IGNORE_CASE, Registry};
 use dae_store::report::InstallRequest;
 use dae_store::tasks;
 
@@ -350,16 +350,30 @@ impl FileWatch {
             Err(fault) => {
                 self.note_broken(replaced.as_deref(), &fault);
                 tracing::error!(file = %path.display(), "a new file does not run: {fault}");
-                let taken = match fault.kind() {
-                    FaultKind::NameTaken => own_name(&path).await,
-                    _ => None,
-                };
-                match taken {
+                match self.taken_name(&fault, &path).await {
                     Some(name) => self.known.note_waiting(seen, name),
                     None => self.known.note_refused(seen),
                 }
                 false
             }
+        }
+    }
+
+    /// Returns the plugin's own name if a daemon that has it, or its files, is the reason of a refusal.
+    async fn taken_name(&self, fault: &Fault, file: &Path) -> Option<String> {
+        let shares = |name: &str| {
+            let shares = |registry: &Registry| {
+                let other = registry.sharing_files(name, FILES_IGNORE_CASE);
+                other.is_some_and(|other| other != DAE_NAME)
+            };
+            self.dae.inner.catalogue.read(shares)
+        };
+        match fault.kind() {
+            FaultKind::NameTaken => own_name(file).await,
+            FaultKind::Failed if FILES_IGNORE_CASE => {
+                own_name(file).await.filter(|name| shares(name))
+            }
+            _ => None,
         }
     }
 

@@ -117,7 +117,6 @@ impl Supervisor {
         self.shared.tell(name, Some(generation), "error", &text);
         let rolled_back = DaeEventKind::RolledBack {
             cause: cause.to_owned(),
-            hash: self.spec.artefact.hash.clone(),
         };
         self.shared.events.send(name, Some(generation), rolled_back);
     }

@@ -220,7 +220,7 @@ impl Archive {
         let files = self.files()?;
         let own = files.into_iter().filter(|file| file.daemon == daemon);
         let read = |file: DepartureFile| {
-            let text = fs::read(&file.path).ok()?;
+            let text = atomic_file::read(&file.path).ok()?;
             let departure = serde_json::from_slice(&text).ok()?;
             Some(NumberedDeparture {
                 id: file.id,
@@ -358,7 +358,7 @@ pub fn move_aside(file: &Path) -> Result<Option<PathBuf>, DiskFault> {
     let Some(target) = numbers.find(is_free) else {
         return Ok(None);
     };
-    fs::rename(file, &target).map_err(|error| DiskFault::new(&error, "move aside", file))?;
+    atomic_file::move_aside(file, &target)?;
     Ok(Some(target))
 }
 

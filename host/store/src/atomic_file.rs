@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
 
 pub use crate::os::private::make_owners;
-use crate::os::{advice, disk};
+use crate::os::{advice, disk, private};
 
 /// The prefix of temporary files, which lets people recognise leftovers of a killed process. [`sweep`] removes these at
 /// the next start.
@@ -192,12 +192,61 @@ pub(crate) fn sync_directory(directory: &Path) -> Result<(), DiskFault> {
     disk::sync_directory(directory).map_err(|e| DiskFault::new(&e, "sync", directory))
 }
 
+/// Does work with several files of the store. Where another program may keep a file from being used, the waits for all of
+/// them together take no longer than that for one.
+pub(crate) fn with_one_wait<T>(work: impl FnOnce() -> T) -> T {
+    disk::with_one_wait(work)
+}
+
+/// Opens a file of the store for reading. Where another program may keep it from being opened, it is waited for.
+///
+/// # Errors
+/// A system error.
+pub fn open(path: &Path) -> io::Result<fs::File> {
+    disk::open(path)
+}
+
+/// Reads a file of the store, as [`open`] opens it.
+///
+/// # Errors
+/// A system error.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    disk::read(path)
+}
+
+/// Gives a file another name, as soon as no other program keeps it from that.
+///
+/// # Errors
+/// A disk error.
+pub(crate) fn move_aside(path: &Path, to: &Path) -> Result<(), DiskFault> {
+    disk::rename(path, to).map_err(|e| DiskFault::new(&e, "move aside", path))
+}
+
+/// Writes a new file that only its owner may read. What is half-written is removed.
+///
+/// # Errors
+/// There is a file of that name already, or a disk error.
+pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    private::set_owners_mode(&mut options);
+    let mut file = options.open(path)?;
+    let written = private::make_owners(&file)
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
 /// Removes a file. A missing file is not an error.
 ///
 /// # Errors
 /// A disk error.
 pub fn remove(path: &Path) -> Result<(), DiskFault> {
-    match fs::remove_file(path) {
+    match disk::remove(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(DiskFault::new(&e, "remove", path)),
         _ => Ok(()),
     }
@@ -241,7 +290,7 @@ mod tests {
         for (kind, way_out) in [
             (io::ErrorKind::StorageFull, "free some space"),
             (io::ErrorKind::QuotaExceeded, "quota"),
-            (io::ErrorKind::PermissionDenied, advice::OWNER),
+            (io::ErrorKind::PermissionDenied, "see who"),
             (io::ErrorKind::ReadOnlyFilesystem, "another home"),
         ] {
             let fault = DiskFault::new(&kind.into(), "write", path);

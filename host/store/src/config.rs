@@ -11,6 +11,7 @@ use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::atomic_file;
 use crate::durations;
 use crate::json5_text;
 use crate::settings::{self, Settings};
@@ -162,7 +163,7 @@ impl Config {
     /// # Errors
     /// The file can't be read, isn't JSON5, or has an unknown or invalid member; the text names it.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match atomic_file::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Config::default());

@@ -134,9 +134,6 @@ pub enum DaeEventKind {
     RolledBack {
         /// The reason.
         cause: String,
-        /// The content hash of the file that runs again.
-        #[serde(default)]
-        hash: String,
     },
     /// A file is not installed again by itself, because its code did not last.
     Quarantined {

@@ -278,10 +278,9 @@ fn check_owner_alone_writes(dir: &Path) -> anyhow::Result<()> {
     let metadata = check_owner(dir)?;
     if let Some(who) = write_access::others_who_write(&metadata, AclTarget::Named(dir)) {
         bail!(
-            "the home {} may be written by {who}, who could have this host run anything; \
-             close it with `{}`",
+            "the home {} may be written by {who}, who could have this host run anything; {}",
             dir.display(),
-            who.closing_command(dir)
+            who.remedy(dir)
         );
     }
     Ok(())

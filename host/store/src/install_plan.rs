@@ -35,6 +35,8 @@ pub struct InstallBasis<'a> {
     pub registry: &'a Registry,
     /// The record of the last uninstall of a daemon of that name, while it is kept.
     pub departed: Option<&'a Departure>,
+    /// Whether the names of files ignore the case of letters: [`registry::FILES_IGNORE_CASE`].
+    pub ignores_case: bool,
     /// Whether the daemon of that name is stopped, if a host runs it. If the registry could not be written at its last
     /// start or stop, this is right and the registry isn't.
     pub is_stopped: Option<bool>,
@@ -148,7 +150,7 @@ impl std::error::Error for InstallRefusal {}
 ///
 /// # Errors
 /// All reasons for which an install is refused before anything starts: those of [`check_request`] and [`daemon_name`]; a
-/// drop-in whose file has gone; a taken name; quarantined code; a port that is pinned for another daemon; wrong
+/// drop-in whose file has gone; a name whose files another daemon has; a taken name; quarantined code; a port that is pinned for another daemon; wrong
 /// settings; a mode in which the file can't run; and a start order that is a circle.
 pub fn plan_install(
     before: InstallBasis<'_>,
@@ -160,6 +162,7 @@ pub fn plan_install(
     let artefact = file.artefact;
     let name = daemon_name(request, &artefact.manifest)?;
     check_there(request, file)?;
+    check_files_apart(&name, before)?;
     let registered = before.registry.daemons.get(&name);
     if let Some(registered) = registered {
         check_same_kind(&name, registered, artefact)?;
@@ -250,6 +253,7 @@ pub fn is_same_again(
         force,
         drop_in,
         strict: _,
+        applied_from: _,
     } = request;
     let is_plain = (port, mode, state) == (&None, &None, &None)
         && (config, settings) == (&None, &None)
@@ -269,6 +273,25 @@ fn check_there(request: &InstallRequest, file: InstallFile<'_>) -> Result<(), In
         ))),
         false => Ok(()),
     }
+}
+
+/// Refuses a name whose files another daemon has, where the names of files ignore the case of letters.
+fn check_files_apart(name: &str, before: InstallBasis<'_>) -> Result<(), InstallRefusal> {
+    let Some(other) = before.registry.sharing_files(name, before.ignores_case) else {
+        return Ok(());
+    };
+    let way_out = match before.registry.daemons.get(other) {
+        Some(entry) => format!(
+            "which is installed already ({} {}): the names of files here ignore the case of letters; choose another name, or \
+             uninstall {other} first",
+            entry.plugin, entry.version
+        ),
+        None => "the daemon of daemons: the names of files here ignore the case of letters; choose another name"
+            .to_owned(),
+    };
+    Err(InstallRefusal::failed(format!(
+        "a daemon {name} would share its files with {other}, {way_out}"
+    )))
 }
 
 /// Returns what the daemon starts from. A drop-in that returns continues from its state. Any other new daemon starts
@@ -358,6 +381,57 @@ fn check_replace(
     })
 }
 
+/// Refuses a port that is pinned for another daemon, even if that one doesn't run.
+///
+/// # Errors
+/// The port is pinned.
+pub fn check_port(registry: &Registry, name: &str, port: u16) -> Result<(), InstallRefusal> {
+    let is_pinned = |entry: &Entry| entry.port_pinned && entry.port == Some(port);
+    let mut others = registry.daemons.iter().filter(|(other, _)| *other != name);
+    match others.find(|(_, entry)| is_pinned(entry)) {
+        Some((other, _)) => Err(InstallRefusal::failed(format!(
+            "port {port} is pinned for {other}; choose another one"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses settings by which the daemon waits for one that waits for it. A circle in the config file is reported
+/// when the host starts, and doesn't prevent an install.
+///
+/// # Errors
+/// There is a circle.
+pub fn check_order(
+    (registry, config): (&Registry, &Config),
+    name: &str,
+    after: &[String],
+) -> Result<(), InstallRefusal> {
+    let after_of = |installed: &str| {
+        let entry = registry.daemons.get(installed);
+        let settings = entry.and_then(|entry| config.settings(installed, &entry.settings).ok());
+        settings.map(|settings| settings.after).unwrap_or_default()
+    };
+    let mut seen = HashSet::new();
+    let mut way = vec![name.to_owned()];
+    let mut left: Vec<(String, usize)> = after.iter().map(|other| (other.clone(), 1)).collect();
+    while let Some((other, depth)) = left.pop() {
+        way.truncate(depth);
+        way.push(other.clone());
+        if other == name {
+            return Err(InstallRefusal::failed(format!(
+                "its start order is a circle: {}",
+                way.join(" after ")
+            )));
+        }
+        // Each daemon is visited once, whatever ways lead to it.
+        if seen.insert(other.clone()) {
+            let next = after_of(&other).into_iter();
+            left.extend(next.map(|next| (next, depth + 1)));
+        }
+    }
+    Ok(())
+}
+
 /// The data that the entry of an install depends on.
 struct Rules<'a> {
     name: &'a str,
@@ -379,39 +453,30 @@ impl Rules<'_> {
                 text,
             })?;
         }
-        self.check_port()?;
+        if let Some(port) = self.request.port {
+            check_port(self.registry, self.name, port)?;
+        }
         let given = self.given_settings();
         let settings = self.config.settings(self.name, &given);
         let settings = settings.map_err(InstallRefusal::failed)?;
         let mode = self.mode(&settings)?;
         if self.request.settings.is_some() {
-            self.check_order(&settings.after)?;
+            check_order((self.registry, self.config), self.name, &settings.after)?;
         }
+        let applied_from = match self.base {
+            Some(base) => &base.applied_from,
+            None => &self.request.applied_from,
+        };
         let mut entry = Entry {
             settings: given,
             mode,
+            applied_from: applied_from.clone(),
             ..self.plain_entry()
         };
         if !self.artefact.is_built_in {
             entry.set_source(&home.data, &self.request.file);
         }
         Ok((entry, settings))
-    }
-
-    /// Refuses a port that is pinned for another daemon, even if that one doesn't run.
-    fn check_port(&self) -> Result<(), InstallRefusal> {
-        let Some(port) = self.request.port else {
-            return Ok(());
-        };
-        let is_pinned = |entry: &Entry| entry.port_pinned && entry.port == Some(port);
-        let daemons = self.registry.daemons.iter();
-        let mut others = daemons.filter(|(other, _)| *other != self.name);
-        match others.find(|(_, entry)| is_pinned(entry)) {
-            Some((other, _)) => Err(InstallRefusal::failed(format!(
-                "port {port} is pinned for {other}; choose another one"
-            ))),
-            None => Ok(()),
-        }
     }
 
     /// Returns the given settings: the new ones, or else the previous ones.
@@ -433,41 +498,7 @@ impl Rules<'_> {
         Ok(mode)
     }
 
-    /// Refuses settings by which the daemon waits for one that waits for it. A circle in the config file is reported
-    /// when the host starts, and doesn't prevent an install.
-    fn check_order(&self, after: &[String]) -> Result<(), InstallRefusal> {
-        let mut seen = HashSet::new();
-        let mut way = vec![self.name.to_owned()];
-        let mut left: Vec<(String, usize)> = after.iter().map(|other| (other.clone(), 1)).collect();
-        while let Some((other, depth)) = left.pop() {
-            way.truncate(depth);
-            way.push(other.clone());
-            if other == self.name {
-                return Err(InstallRefusal::failed(format!(
-                    "its start order is a circle: {}",
-                    way.join(" after ")
-                )));
-            }
-            // Each daemon is visited once, whatever ways lead to it.
-            if seen.insert(other.clone()) {
-                let next = self.after_of(&other).into_iter();
-                left.extend(next.map(|next| (next, depth + 1)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the daemons that an installed daemon starts after.
-    fn after_of(&self, installed: &str) -> Vec<String> {
-        let entry = self.registry.daemons.get(installed);
-        let settings = entry.and_then(|entry| {
-            let settings = self.config.settings(installed, &entry.settings);
-            settings.ok()
-        });
-        settings.map(|settings| settings.after).unwrap_or_default()
-    }
-
-    /// Returns the new entry, without its source, settings and mode.
+    /// Returns the new entry, without its source, settings, mode and `apply`.
     fn plain_entry(&self) -> Entry {
         let (request, base) = (self.request, self.base);
         let Artefact { hash, manifest, .. } = self.artefact;
@@ -478,8 +509,10 @@ impl Rules<'_> {
             Some(same) => same.previous.clone(),
             None => base.map_or_else(Vec::new, |base| base.previous_after(hash, PREVIOUS_MAX)),
         };
-        let config = request.config.clone();
-        let config = config.or(base.map(|entry| entry.config.clone()));
+        let config = request
+            .config
+            .clone()
+            .or(base.map(|entry| entry.config.clone()));
         Entry {
             plugin: manifest.name.clone(),
             version: manifest.version.clone(),
@@ -488,6 +521,7 @@ impl Rules<'_> {
             source_in_home: None,
             source_hash: None,
             settings: Value::Null,
+            applied_from: None,
             quarantined: base
                 .map(|base| base.quarantine_after(hash, request.force))
                 .unwrap_or_default(),

@@ -3,6 +3,7 @@
 //! The modules in reading order, which is also the order of imports (a file imports only what stands below it):
 //!
 //! - [`install_plan`]: the rules of an install · [`uninstall`]: what an uninstall leaves
+//! - [`daemon_config`]: the values that a daemon runs with, and where each comes from
 //! - [`archive`]: states and entries that have left an ecosystem, kept for a while
 //! - [`snapshots`]: the states of daemons · [`plugin_store`]: copies of the installed files
 //! - [`event_log`]: the kept events · [`log`]: the logs of the host and of its daemons
@@ -28,6 +29,7 @@ pub mod archive;
 pub mod atomic_file;
 pub mod blocking;
 pub mod config;
+pub mod daemon_config;
 pub mod daemon_state;
 pub mod difference;
 pub mod durations;

@@ -2,7 +2,7 @@
 //!
 //! A [`Record`] is one JSON line. A producer writes it to the [`Journal`], which appends it to a file in the home,
 //! shows it on the host's console and passes it to all followers. The files can be read without a host too
-//! ([`tail_files`]), which is needed most after a crash.
+//! ([`read_files`]), which is needed most after a crash.
 //!
 //! Logging never fails and never blocks: if the disk is full or nobody reads the terminal, records are dropped, counted
 //! and reported.
@@ -13,11 +13,13 @@ use serde_json::{Map, Value};
 
 mod console;
 mod departed;
-mod file;
+pub(crate) mod file;
 mod journal;
+mod journald;
 mod layer;
 mod line;
 mod open;
+mod query;
 #[cfg(test)]
 pub(crate) mod sample;
 mod tail;
@@ -27,8 +29,9 @@ pub use departed::{kept, remove};
 pub(crate) use file::LogFile;
 pub use journal::Journal;
 pub use layer::JournalLayer;
+pub use query::{LogQuery, Pattern};
 pub(crate) use tail::each_line_from_last;
-pub use tail::tail_files;
+pub use tail::{read_files, tail_files};
 
 /// A log record of a daemon or of the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

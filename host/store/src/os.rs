@@ -16,6 +16,7 @@ mod handle;
 pub(crate) mod home_lock;
 #[cfg(windows)]
 mod in_use;
+pub(crate) mod journald;
 pub(crate) mod log_file;
 pub(crate) mod plugin_file;
 pub(crate) mod private;
@@ -23,7 +24,7 @@ pub mod real_path;
 #[cfg(test)]
 pub(crate) mod sample_library;
 #[cfg(windows)]
-mod security;
+pub mod security;
 pub(crate) mod stamp;
 pub(crate) mod threads;
 pub mod write_access;

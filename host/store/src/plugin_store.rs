@@ -175,7 +175,7 @@ impl PluginStore {
             return;
         }
         let mut text = String::new();
-        let kept = File::open(self.schemas_path_of(hash));
+        let kept = atomic_file::open(&self.schemas_path_of(hash));
         // One byte more, so that a longer file is refused for its length.
         let read = kept.map(|file| {
             file.take(SCHEMAS_BYTES_MAX as u64 + 1)
@@ -198,7 +198,7 @@ impl PluginStore {
             return false;
         };
         // Different builds usually differ early in the file, so comparing is cheaper than hashing.
-        match File::open(self.path_of(hash)) {
+        match atomic_file::open(&self.path_of(hash)) {
             Ok(mut ours) => {
                 let is_as_long = ours.metadata().is_ok_and(|ours| ours.len() == bytes);
                 is_as_long && are_same(&mut ours, &mut theirs).unwrap_or(false)
@@ -287,7 +287,7 @@ impl PluginStore {
     fn open_artefact(&self, hash: &str) -> anyhow::Result<File> {
         check_hash(hash).map_err(|reason| anyhow!(reason))?;
         let path = self.path_of(hash);
-        match File::open(&path) {
+        match atomic_file::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(anyhow!(
                 "the installed copy {} is lost; install it again",
                 path.display()
@@ -351,7 +351,7 @@ fn hash_of(bytes: &[u8]) -> String {
 }
 
 fn holds(path: &Path, bytes: &[u8]) -> bool {
-    File::open(path).is_ok_and(|mut held| are_same(&mut &*bytes, &mut held).unwrap_or(false))
+    atomic_file::open(path).is_ok_and(|mut held| are_same(&mut &*bytes, &mut held).unwrap_or(false))
 }
 
 /// Returns whether the remaining bytes of both are the same. Stops reading at the first difference.
@@ -403,12 +403,10 @@ fn files_in(dir: &Path) -> Vec<PathBuf> {
 /// Removes the files in `dir` for which `is_kept` returns false. Tries all of them and returns the first error.
 fn sweep_directory(dir: &Path, is_kept: impl Fn(&Path) -> bool) -> anyhow::Result<()> {
     let entries = fs::read_dir(dir).map_err(|e| DiskFault::new(&e, "sweep", dir))?;
-    let mut first = Ok(());
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if !is_kept(&path) {
-            first = first.and(atomic_file::remove(&path));
-        }
-    }
+    let paths = entries.flatten().map(|entry| entry.path());
+    let removed = paths.filter(|path| !is_kept(path));
+    let removed = removed.map(|path| atomic_file::remove(&path));
+    let first = atomic_file::with_one_wait(|| removed.fold(Ok(()), Result::and));
     // The directory is not synced: the next sweep removes what a power cut restores.
     first.map_err(Into::into)
 }

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 pub use absent::{AbsenceNews, Absent};
 
+use crate::os::file_name::{IGNORES_CASE, file_key};
 use crate::os::stamp::{FileMarks, WriteAccess};
 
 /// The number of attempts before an incomplete file counts as broken: some seconds of a linker's work.
@@ -101,8 +102,13 @@ impl TriedFiles {
         registered: &[RegisteredFile],
         absent: &Absent,
     ) -> bool {
-        let is_taken =
-            |name: &String| registered.iter().any(|one| one.name == *name) && !absent.has(name);
+        let has_its_files = |one: &RegisteredFile, name: &str| {
+            file_key(&one.name, IGNORES_CASE) == file_key(name, IGNORES_CASE)
+        };
+        let is_taken = |name: &String| {
+            let mut registered = registered.iter();
+            registered.any(|one| has_its_files(one, name) && !absent.has(&one.name))
+        };
         let waits_in_vain = self.waiting.get(&seen.path).is_none_or(is_taken);
         self.done.get(&seen.path) != Some(&seen.stamp) || !waits_in_vain
     }

@@ -15,11 +15,17 @@ use anyhow::{Context as _, anyhow, bail};
 use dae_plugin_api::{exact, misfit};
 use serde::{Deserialize, Serialize};
 
+pub use crate::os::file_name::file_key;
+
 use crate::atomic_file::{self, DiskFault};
 use crate::home::DROP_IN_DIR;
 use crate::os::file_name;
 use crate::report::Mode;
 use crate::text_file;
+
+/// Whether the names of files here ignore the case of letters. Two daemons whose names differ in nothing else would then
+/// have the same files: the state, the log and others.
+pub const FILES_IGNORE_CASE: bool = file_name::IGNORES_CASE;
 
 /// The name of the host's own daemon, which no plugin may use.
 pub const DAE_NAME: &str = "Dae";
@@ -68,6 +74,9 @@ pub struct Entry {
     /// The settings given at install, which override the config.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub settings: serde_json::Value,
+    /// The file of the `apply` that installed it, which may remove it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_from: Option<PathBuf>,
     /// The content hashes of quarantined code, with the reasons.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantined: BTreeMap<String, String>,
@@ -268,7 +277,7 @@ impl Registry {
     /// # Errors
     /// The file can't be read or parsed, or a newer host wrote it. The file stays unchanged.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = match std::fs::read(path) {
+        let text = match atomic_file::read(path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Registry::default()),
             Err(e) => return Err(DiskFault::new(&e, "read", path).into()),
@@ -314,7 +323,30 @@ impl Registry {
             let checked = entry.named_hashes().try_for_each(check_hash);
             checked.map_err(|reason| anyhow!("the daemon {name}: {reason}"))?;
         }
+        registry.check_files_apart(FILES_IGNORE_CASE)?;
         Ok(registry)
+    }
+
+    /// Returns the daemon whose files a daemon of that name would share, if there is one besides that daemon itself.
+    /// `ignores_case` says whether the names of files ignore the case of letters.
+    pub fn sharing_files(&self, name: &str, ignores_case: bool) -> Option<&str> {
+        let all = self.daemons.keys().map(String::as_str);
+        let mut others = all.chain([DAE_NAME]).filter(|other| *other != name);
+        let key = file_key(name, ignores_case);
+        others.find(|other| file_key(other, ignores_case) == key)
+    }
+
+    /// Checks that no two daemons share files. They do if the home comes from a system that knows the case of letters.
+    fn check_files_apart(&self, ignores_case: bool) -> anyhow::Result<()> {
+        for name in self.daemons.keys() {
+            if let Some(other) = self.sharing_files(name, ignores_case) {
+                bail!(
+                    "the daemons {name} and {other} would share their files, since the names of files here ignore the case of \
+                     letters; remove one of the two from the registry"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Writes the file at `path`, atomically and durably.

@@ -378,6 +378,9 @@ pub struct InstallRequest {
     /// Whether to refuse what breaks a caller; absent to leave it to the daemon's setting `strict`.
     #[serde(default)]
     pub strict: Option<bool>,
+    /// The file of the `apply` that asks for the install; absent for any other install. It is kept for a new daemon.
+    #[serde(default)]
+    pub applied_from: Option<std::path::PathBuf>,
 }
 
 /// The request of `uninstall`.
@@ -388,6 +391,62 @@ pub struct UninstallRequest {
     /// True to remove its state and log at once, including kept earlier ones.
     #[serde(default)]
     pub purge: bool,
+}
+
+/// The request of `import_state`: a state from outside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImportRequest {
+    /// The daemon's name.
+    pub name: String,
+    /// The state, as `state` prints it: `{"version": …, "data": …}`.
+    pub state: Box<serde_json::value::RawValue>,
+}
+
+/// The request of `configure`: a change of the values that a daemon runs with. Absent ones stay.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfigureRequest {
+    /// The daemon's name.
+    pub name: String,
+    /// The JSON object passed to the daemon's `start`.
+    pub config: Option<serde_json::Value>,
+    /// The settings that override those of config.json5.
+    pub settings: Option<serde_json::Value>,
+    /// The port to pin.
+    pub port: Option<u16>,
+    /// The process in which its code runs.
+    pub mode: Option<Mode>,
+    /// True to change nothing, and to answer what would change.
+    pub dry_run: bool,
+}
+
+/// The way in which a change takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TakesEffect {
+    /// There is nothing to change.
+    Unchanged,
+    /// A new instance takes over; connections stay.
+    Reload,
+    /// The daemon is stopped and started; connections are closed.
+    Restart,
+    /// The daemon is stopped, and has the values from its next start on.
+    NextStart,
+}
+
+/// The reply to `configure`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Configured {
+    /// The daemon's name.
+    pub name: String,
+    /// The changed values, each with the value before and now, for a person.
+    pub changed: Vec<String>,
+    /// The way in which the change takes effect.
+    pub takes_effect: TakesEffect,
+    /// True if nothing was changed, since the request asked only what would.
+    pub dry_run: bool,
+    /// The duration of the change, in milliseconds.
+    pub ms: u64,
 }
 
 /// The reply to `uninstall`.

@@ -41,6 +41,8 @@ pub enum SnapshotOccasion {
     Checkpoint,
     /// Another instance replaced the daemon's instance.
     Reload,
+    /// A person gave the daemon a state from outside.
+    Import,
 }
 
 /// A state with its time and origin.
@@ -80,6 +82,7 @@ impl KeptState {
             SnapshotOccasion::Stop => "the stop",
             SnapshotOccasion::Checkpoint => "the checkpoint",
             SnapshotOccasion::Reload => "the reload",
+            SnapshotOccasion::Import => "the import",
         };
         format!("{occasion} at {:.0}", self.time)
     }
@@ -143,7 +146,7 @@ impl Snapshots {
             return Ok(Some((*newest.state).clone()));
         }
         let path = self.path_of(daemon);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match atomic_file::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(DiskFault::new(&error, "read the state", &path).into()),
@@ -170,7 +173,7 @@ impl Snapshots {
         let damaged = match self.load(daemon) {
             Ok(state) => return Ok(state.map_or(StoredState::Nothing, StoredState::State)),
             Err(error) if error.is::<DiskFault>() => return Err(error),
-            Err(_) => std::fs::read(self.path_of(daemon)),
+            Err(_) => atomic_file::read(&self.path_of(daemon)),
         };
         Ok(match damaged {
             Ok(bytes) => StoredState::Damaged(String::from_utf8_lossy(&bytes).into_owned()),
@@ -343,7 +346,11 @@ impl Snapshots {
             let staged = staged.unwrap_or_else(|| Err("writing it panicked".to_owned()))?;
             staged.put_in_place().map_err(|fault| fault.to_string())
         };
-        let mut outcomes: Vec<_> = staged.into_iter().map(put_in_place).collect();
+        // Others wait for the end of this batch, however many of its files a program has open.
+        let mut outcomes: Vec<_> = atomic_file::with_one_wait(|| {
+            let placed = staged.into_iter().map(put_in_place);
+            placed.collect()
+        });
         if outcomes.iter().any(Result::is_ok)
             && let Err(fault) = atomic_file::sync_directory(&self.0.dir)
         {

@@ -15,8 +15,11 @@ const INSTALL: &str = "## `install`, `reload`, `rollback`";
 const VERSIONS: &str = "## `rollback --list`";
 
 /// Keys whose values are an author's own, are JSON Schemas, or have names for keys.
-const FREE: [&str; 7] = [
+const FREE: [&str; 10] = [
     "config",
+    "given",
+    "origins",
+    "settings",
     "data",
     "fields",
     "options",
@@ -78,21 +81,44 @@ fn the_json_page_explains_every_key() {
     explains("## `state`", &json(&["state", "Counter", "--history"]));
     explains(VERSIONS, &json(&["rollback", "Counter", "--list"]));
     explains(CHANGE, &json(&["isolate", "Counter"]));
+    let config = json(&["config", "Counter"]);
+    explains("## `config`", &config);
+    let set = ecosystem.scratch().join("dae.toml");
+    let text = format!("[daemons.Counter]\nfile = {file:?}\n");
+    std::fs::write(&set, text).expect("the file");
+    let set = set.display().to_string();
+    explains("## `apply`", &json(&["apply", "-f", &set, "--dry-run"]));
+    explains(
+        "## `config`",
+        &json(&["config", "Counter", "set", "port=1", "--dry-run"]),
+    );
+    explains("## `upgrade`", &json(&["upgrade", "Counter", &file]));
     explains("## `uninstall`", &json(&["uninstall", "Counter"]));
     explains("## `check`", &json(&["check", &file]));
     explains("## `client`", &json(&["client", &file]));
     let made = ecosystem.scratch().join("greeter").display().to_string();
     explains("## `new`", &json(&["new", &made]));
+    let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();
+    explains("## `logs`", &json!(logs));
+    let events = ecosystem.cli(&["--json", "events"]).ok().json_lines();
+    explains("## `events`", &json!(events));
+    explains("## `shutdown`", &json(&["shutdown"]));
+    assert_eq!(ecosystem.end(), 0);
+}
+
+#[test]
+fn the_json_page_explains_the_keys_of_commands_without_a_host() {
+    let ecosystem = Ecosystem::asleep();
+    let json = |words: &[&str]| {
+        let words = [&["--json"], words].concat();
+        ecosystem.cli(&words).ok().json()
+    };
     let pages = ecosystem.scratch().join("man").display().to_string();
     explains("## `man`", &json(&["man", &pages]));
     explains("## `service`", &json(&["service", "install", "--dry-run"]));
     // Its code is 1 if something of the machine is to cure.
     let checked = ecosystem.cli(&["--json", "doctor"]).json();
     explains("## `doctor`", &checked);
-    let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();
-    explains("## `logs`", &json!(logs));
-    explains("## `shutdown`", &json(&["shutdown"]));
-    assert_eq!(ecosystem.end(), 0);
 }
 
 /// Returns the public fields of a struct, which are the keys of its JSON.
@@ -123,4 +149,31 @@ fn the_tables_of_the_json_page_have_the_keys_of_the_reports() {
         keys.retain(|key| !key.contains(':'));
         assert_eq!(keys, fields(file, name), "{heading}");
     }
+}
+
+#[test]
+fn the_json_page_explains_every_kind_of_event() {
+    let source = page("host/store/src/event.rs");
+    let body = source.split("pub enum DaeEventKind {").nth(1);
+    let body = body.and_then(|rest| rest.split("\n}").next());
+    let is_variant =
+        |line: &&str| line.starts_with("    ") && line.as_bytes()[4].is_ascii_uppercase();
+    let variants = body.expect("the enum").lines().filter(is_variant);
+    let kinds = variants.map(|line| {
+        let name = line.trim().trim_end_matches(['{', ',', ' ']);
+        let dashed = name.chars().map(|c| match c.is_ascii_uppercase() {
+            true => format!("-{}", c.to_ascii_lowercase()),
+            false => c.to_string(),
+        });
+        dashed
+            .collect::<String>()
+            .trim_start_matches('-')
+            .to_owned()
+    });
+    let explained = quoted(&section(PAGE, "## `events`"));
+    // An event of a later version has no name here.
+    let missing: Vec<String> = kinds
+        .filter(|kind| kind != "unknown" && !explained.contains(kind))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -16,8 +16,17 @@ use super::super::signatures::{CommandSchema, Parameter};
 use super::fits::is_boolean;
 
 /// The program's own options that stand before the daemon's name. Behind the command they are hinted at.
-pub(super) const OWN_OPTIONS: [&str; 7] =
-    ["help", "home", "json", "quiet", "raw", "timeout", "verbose"];
+pub(super) const OWN_OPTIONS: [&str; 9] = [
+    "concurrency",
+    "help",
+    "home",
+    "json",
+    "quiet",
+    "raw",
+    "repeat",
+    "timeout",
+    "verbose",
+];
 
 /// The word that stands for standard input.
 pub(super) const STANDARD_INPUT: &str = "-";

@@ -3,7 +3,7 @@
 //! A build is a process with a process group of its own, so that all of it can be ended. The build before the first run
 //! is different: it stays in the program's group, and Ctrl-C at the terminal ends both.
 
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use cargo_metadata::{Artifact, Message};
-use dae_runtime::os::process_group::{BuildGroup, lead_group};
+use dae_runtime::os::process_group::{BuildGroup, start_leader};
 use dae_store::lock::lock;
 
 /// A build that has succeeded.
@@ -102,12 +102,11 @@ impl Build {
         by: Compiler,
         running: &RunningBuild,
     ) -> Result<Self> {
-        lead_group(&mut command);
         let mut state = lock(&running.0);
         ensure!(!state.is_over, "`dev` is ending");
-        let build = Build::start_here(command, by, running)?;
-        state.group = BuildGroup::of(&build.child);
-        Ok(build)
+        let (child, group) = start_with(&mut command, start_leader)?;
+        state.group = group;
+        Ok(Build::of(child, by, running))
     }
 
     /// Starts a build in the program's own process group.
@@ -116,17 +115,17 @@ impl Build {
         by: Compiler,
         running: &RunningBuild,
     ) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let program = command.get_program().to_string_lossy().into_owned();
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot run {program}"))?;
-        Ok(Build {
+        let child = start_with(&mut command, Command::spawn)?;
+        Ok(Build::of(child, by, running))
+    }
+
+    fn of(child: Child, by: Compiler, running: &RunningBuild) -> Self {
+        Build {
             child,
             by,
             began: Instant::now(),
             running: running.clone(),
-        })
+        }
     }
 
     /// Returns the build's standard output. It ends when the build does.
@@ -151,6 +150,16 @@ impl Build {
         let status = self.child.wait().context("cannot wait for the build")?;
         Ok((status, self.began.elapsed()))
     }
+}
+
+/// Starts the command of a build, whose output is read.
+fn start_with<T>(
+    command: &mut Command,
+    start: impl FnOnce(&mut Command) -> io::Result<T>,
+) -> Result<T> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let program = command.get_program().to_string_lossy().into_owned();
+    start(command).with_context(|| format!("cannot run {program}"))
 }
 
 /// Reads cargo's messages: the files of `is_ours` artefacts, and whether anything was compiled.

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::dev;
 use dae_runtime::os::new_name::rename_to_new;
-use dae_runtime::os::process_group::lead_group;
+use dae_runtime::os::process_group::keep_ctrl_c_from;
 use dae_runtime::os::wording;
 use dae_store::real_path;
 
@@ -126,7 +126,7 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
 fn cargo_reads(place: &Path) -> bool {
     let mut cargo = Command::new(dev::cargo());
     // A Ctrl-C is not for it: its answer decides about the crate.
-    lead_group(&mut cargo);
+    keep_ctrl_c_from(&mut cargo);
     let status = cargo
         .args(["metadata", "--no-deps", "--format-version=1"])
         .current_dir(place)

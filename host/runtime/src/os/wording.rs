@@ -12,7 +12,7 @@ use windows as system;
 
 use std::borrow::Cow;
 
-pub use system::{FILE_TOO_LARGE, HOME_DEFAULT, LINKER, NO_ACCESS};
+pub use system::{EDITOR_DEFAULT, FILE_TOO_LARGE, HOME_DEFAULT, LINKER, NO_ACCESS};
 
 /// Quotes a word for a shell, if it needs that.
 #[must_use]

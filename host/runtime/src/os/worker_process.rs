@@ -18,8 +18,6 @@ use unix as system;
 use windows as system;
 #[cfg(windows)]
 pub use windows::GroupRecords;
-#[cfg(windows)]
-pub(crate) use windows::JobObject;
 
 use std::io;
 use std::process::ExitStatus;

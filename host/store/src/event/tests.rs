@@ -1,3 +1,5 @@
+//! Events as JSON, over versions, and as sentences.
+
 use super::*;
 
 fn event(kind: DaeEventKind) -> DaeEvent {
@@ -44,47 +46,35 @@ fn an_event_of_an_earlier_version_can_be_read() {
 
 #[test]
 fn an_event_is_a_sentence() {
-    let hash = "31f94cbfe149aabb".to_owned();
-    for (kind, expected) in [
-        (
-            DaeEventKind::Installed {
-                version: "0.1.0".to_owned(),
-                hash: hash.clone(),
-            },
-            "A#2: installed: version 0.1.0 (31f94cbfe149)",
-        ),
-        (
-            DaeEventKind::Reloaded {
-                version: "0.2.0".to_owned(),
-                hash: String::new(),
-                changes: "+shout".to_owned(),
-            },
-            "A#2: took over: version 0.2.0; its commands have changed: +shout",
-        ),
-        (
-            DaeEventKind::RestartPlanned {
-                cause: "it fell".to_owned(),
-                wait_ms: 0,
-                rule: None,
-            },
-            "A#2: restart at once: it fell",
-        ),
-        (
-            DaeEventKind::RolledBack {
-                cause: "it fell".to_owned(),
-                hash,
-            },
-            "A#2: rolled back to 31f94cbfe149: it fell",
-        ),
-        (
-            DaeEventKind::HostStarted {
-                version: "1".to_owned(),
-                pid: 5,
-                after_crash: true,
-            },
-            "A#2: host 1 started (pid 5); the host before it did not end in order",
-        ),
-    ] {
-        assert_eq!(event(kind).to_string(), expected);
-    }
+    let (cause, hash) = ("it fell".to_owned(), "31f94cbfe149aabb".to_owned());
+    let told = |kind| event(kind).to_string();
+    let version = "0.1.0".to_owned();
+    assert_eq!(
+        told(DaeEventKind::Installed { version, hash }),
+        "A#2: installed: version 0.1.0 (31f94cbfe149)"
+    );
+    let reloaded = DaeEventKind::Reloaded {
+        version: "0.2.0".to_owned(),
+        hash: String::new(),
+        changes: "+shout".to_owned(),
+    };
+    let expected = "A#2: took over: version 0.2.0; its commands have changed: +shout";
+    assert_eq!(told(reloaded), expected);
+    let planned = DaeEventKind::RestartPlanned {
+        cause: cause.clone(),
+        wait_ms: 0,
+        rule: None,
+    };
+    assert_eq!(told(planned), "A#2: restart at once: it fell");
+    assert_eq!(
+        told(DaeEventKind::RolledBack { cause }),
+        "A#2: rolled back: it fell"
+    );
+    let started = DaeEventKind::HostStarted {
+        version: "1".to_owned(),
+        pid: 5,
+        after_crash: true,
+    };
+    let expected = "A#2: host 1 started (pid 5); the host before it did not end in order";
+    assert_eq!(told(started), expected);
 }

@@ -101,33 +101,35 @@ impl fmt::Display for DaeEventKind {
             Kind::CrashLoop { cause, .. } => write!(f, "crash loop: {cause}"),
             Kind::Failed { cause } => write!(f, "failed: {cause}"),
             Kind::Finished => f.write_str("finished"),
-            Kind::RolledBack { cause, hash } => {
-                f.write_str("rolled back")?;
-                if !hash.is_empty() {
-                    write!(f, " to {}", short(hash))?;
-                }
-                reason(f, "", cause)
-            }
-            Kind::Quarantined { hash, reason: why } => {
-                write!(f, "file {} quarantined: {why}", short(hash))
-            }
-            Kind::StateUnsaved { cause } => write!(f, "its state was not saved: {cause}"),
-            Kind::Stopped => f.write_str("stopped"),
-            Kind::Uninstalled => f.write_str("uninstalled"),
-            Kind::ForeignAppeared { credential } => write!(
-                f,
-                "foreign daemon found on port {} (pid {})",
-                credential.port, credential.pid
-            ),
-            Kind::ForeignChanged { credential, was } => write!(
-                f,
-                "foreign daemon changed: now on port {} (pid {}), before listed as {was}",
-                credential.port, credential.pid
-            ),
-            Kind::ForeignGone => f.write_str("foreign daemon gone"),
-            Kind::Unknown => f.write_str("an event of a later version of dae-host"),
-            of_host => host_event(of_host, f),
+            other => rarer_event(other, f),
         }
+    }
+}
+
+/// Formats an event that is rarer than a restart.
+fn rarer_event(kind: &DaeEventKind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use DaeEventKind as Kind;
+    match kind {
+        Kind::RolledBack { cause } => write!(f, "rolled back: {cause}"),
+        Kind::Quarantined { hash, reason: why } => {
+            write!(f, "file {} quarantined: {why}", short(hash))
+        }
+        Kind::StateUnsaved { cause } => write!(f, "its state was not saved: {cause}"),
+        Kind::Stopped => f.write_str("stopped"),
+        Kind::Uninstalled => f.write_str("uninstalled"),
+        Kind::ForeignAppeared { credential } => write!(
+            f,
+            "foreign daemon found on port {} (pid {})",
+            credential.port, credential.pid
+        ),
+        Kind::ForeignChanged { credential, was } => write!(
+            f,
+            "foreign daemon changed: now on port {} (pid {}), before listed as {was}",
+            credential.port, credential.pid
+        ),
+        Kind::ForeignGone => f.write_str("foreign daemon gone"),
+        Kind::Unknown => f.write_str("an event of a later version of dae-host"),
+        of_host => host_event(of_host, f),
     }
 }
 
@@ -156,7 +158,7 @@ fn host_event(kind: &DaeEventKind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         DaeEventKind::Missed { count } => write!(
             f,
-            "{count} events are left out here, since they came faster than they were read; `dae-host events` has them"
+            "{count} events are left out here, since they came faster than they were read; the kept events have them"
         ),
         _ => Ok(()),
     }

@@ -39,6 +39,7 @@ struct Scene {
     config: Config,
     registry: Registry,
     departed: Option<Departure>,
+    ignores_case: bool,
     is_stopped: Option<bool>,
 }
 
@@ -49,6 +50,7 @@ impl Scene {
             config: Config::default(),
             registry: Registry::default(),
             departed: None,
+            ignores_case: false,
             is_stopped: None,
         }
     }
@@ -62,6 +64,7 @@ impl Scene {
             home: &self.home,
             registry: &self.registry,
             departed: self.departed.as_ref(),
+            ignores_case: self.ignores_case,
             is_stopped: self.is_stopped,
         };
         let file = InstallFile {
@@ -244,6 +247,7 @@ fn a_request_without_a_name_takes_the_plugins_and_a_drop_in_that_has_gone_is_ref
         home: &scene.home,
         registry: &scene.registry,
         departed: None,
+        ignores_case: false,
         is_stopped: None,
     };
     let gone = InstallFile {
@@ -253,6 +257,38 @@ fn a_request_without_a_name_takes_the_plugins_and_a_drop_in_that_has_gone_is_ref
     let refused = plan_install(before, &dropped, &scene.config, gone);
     let refused = refused.expect_err("it has gone").to_string();
     assert!(refused.contains("has gone again"), "{refused}");
+}
+
+#[test]
+fn no_daemon_shares_the_files_of_another_where_their_names_ignore_case() {
+    let mut scene = Scene::new();
+    let request = InstallRequest::default();
+    scene.install("Clock", &request, "a");
+    assert!(scene.plan("clock", &request, "b").is_ok());
+    scene.ignores_case = true;
+    for (replace, drop_in) in [(false, false), (true, false), (false, true)] {
+        let request = InstallRequest {
+            replace,
+            drop_in,
+            ..InstallRequest::default()
+        };
+        let parts = [
+            "share its files with Clock, which is installed",
+            "uninstall Clock first",
+        ];
+        scene.refused("cLOCK", &request, &parts);
+        let parts = [
+            "share its files with Dae, the daemon of daemons",
+            "another name",
+        ];
+        scene.refused("dae", &request, &parts);
+    }
+    let again = InstallRequest {
+        replace: true,
+        ..request
+    };
+    assert!(scene.plan("Clock", &again, "b").is_ok());
+    assert!(scene.plan("Clock2", &again, "b").is_ok());
 }
 
 #[test]

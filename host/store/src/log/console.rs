@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::Record;
 use crate::lock::lock;
+use crate::os::journald::{self, JournaldSocket};
 use crate::printable;
 use crate::tasks;
 
@@ -28,8 +29,22 @@ pub enum Console {
     },
     /// One JSON object per line, as in the files.
     Json,
+    /// Entries of systemd's journal with priorities and fields, in place of standard error; see
+    /// [`Console::for_service`].
+    Journald,
     /// Nothing, except records that the files can't keep.
     Off,
+}
+
+impl Console {
+    /// Returns the journal if standard error leads there by systemd's will, and otherwise this one.
+    #[must_use]
+    pub fn for_service(self) -> Self {
+        match journald::is_standard_error() && JournaldSocket::connect().is_ok() {
+            true => Console::Journald,
+            false => self,
+        }
+    }
 }
 
 /// The thread that writes to standard error. It ends once this handle is dropped and the queue is empty.
@@ -41,6 +56,8 @@ pub(super) struct ConsoleThread {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// True if an empty line ends an entry, as for [`Console::Journald`].
+    has_entries: bool,
     state: Mutex<ConsoleState>,
     changed: Condvar,
 }
@@ -59,7 +76,10 @@ impl ConsoleThread {
     /// # Errors
     /// The system has no thread left.
     pub(super) fn start(kind: Console, sink: impl Write + Send + 'static) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue {
+            has_entries: kind == Console::Journald,
+            ..Queue::default()
+        });
         let theirs = Arc::clone(&queue);
         thread::Builder::new()
             .name("dae-console".to_owned())
@@ -75,6 +95,7 @@ impl ConsoleThread {
         match self.kind {
             Console::Human { ansi } => self.queue.push(&human(record, ansi)),
             Console::Json => self.queue.push(&safe(json)),
+            Console::Journald => self.queue.push(&super::journald::entry(record)),
             Console::Off => {}
         }
     }
@@ -161,6 +182,7 @@ impl Queue {
                 "… {dropped} lines of the log were not shown: standard error was not read fast enough\n"
             );
             text.extend_from_slice(note.as_bytes());
+            text.extend(self.has_entries.then_some(b'\n'));
         }
         Some(text)
     }

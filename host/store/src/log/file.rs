@@ -20,6 +20,9 @@ use crate::os::private;
 /// The size at which a file is rotated (bytes). It holds some hours of a talkative daemon, and any editor can open it.
 const FILE_BYTES_MAX: u64 = 10 << 20;
 
+/// The part of a file's size by which the file grows before a rotation that has failed is tried again.
+const GROWTH_PART: u64 = 16;
+
 /// The number of files per daemon, including the current one.
 const FILES_MAX: u32 = 5;
 
@@ -75,6 +78,9 @@ fn aged(present: &Path, age: u32) -> PathBuf {
 pub(crate) struct LogFile {
     path: PathBuf,
     file_bytes_max: u64,
+    /// The size at which the file is rotated. It is more than `file_bytes_max` after a rotation that somebody has
+    /// prevented, so that not every line tries again.
+    rotated_at: u64,
     open: Option<OpenLog>,
 }
 
@@ -90,7 +96,18 @@ impl LogFile {
         LogFile {
             path,
             file_bytes_max: FILE_BYTES_MAX,
+            rotated_at: FILE_BYTES_MAX,
             open: None,
+        }
+    }
+
+    /// Creates the handle of a log file that is rotated at that size (bytes).
+    #[cfg(test)]
+    pub(crate) fn of_size(path: PathBuf, file_bytes_max: u64) -> Self {
+        LogFile {
+            file_bytes_max,
+            rotated_at: file_bytes_max,
+            ..LogFile::new(path)
         }
     }
 
@@ -105,8 +122,12 @@ impl LogFile {
 
     fn try_append(&mut self, line: &[u8]) -> io::Result<()> {
         let len = line.len() as u64;
-        if self.opened()?.bytes + len > self.file_bytes_max {
-            self.set_aside()?;
+        let bytes = self.opened()?.bytes;
+        if bytes + len > self.rotated_at {
+            self.rotated_at = match self.set_aside()? {
+                true => self.file_bytes_max,
+                false => bytes + self.file_bytes_max / GROWTH_PART,
+            };
         }
         let open = self.opened()?;
         open.file.write_all(line)?;
@@ -125,23 +146,24 @@ impl LogFile {
     }
 
     /// Rotates the files. An empty current file stays, since then a single line exceeds the limit. All stay as long as
-    /// the system keeps one of them from being renamed, since its reader has it open: the current file then grows.
-    fn set_aside(&mut self) -> io::Result<()> {
+    /// the system keeps one of them from being renamed, since its reader has it open: the current file then grows, and
+    /// this returns false.
+    fn set_aside(&mut self) -> io::Result<bool> {
         if self.opened()?.bytes == 0 {
-            return Ok(());
+            return Ok(true);
         }
         self.open = None;
         if !paths(&self.path).all(|path| can_be_renamed(&path)) {
-            return Ok(());
+            return Ok(false);
         }
         for age in (1..FILES_MAX).rev() {
             match fs::rename(aged(&self.path, age - 1), aged(&self.path, age)) {
-                Err(e) if is_in_use(&e) => return Ok(()),
+                Err(e) if is_in_use(&e) => return Ok(false),
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -180,10 +202,7 @@ mod tests {
     use super::*;
 
     fn log_file(dir: &Path, file_bytes_max: u64) -> LogFile {
-        LogFile {
-            file_bytes_max,
-            ..LogFile::new(path_of(dir, "A"))
-        }
+        LogFile::of_size(path_of(dir, "A"), file_bytes_max)
     }
 
     fn text(dir: &Path, name: &str) -> String {

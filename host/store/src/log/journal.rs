@@ -17,13 +17,14 @@ use jiff::Timestamp;
 use serde_json::Map;
 use tokio::sync::broadcast;
 
-use super::Record;
 use super::console::{Console, ConsoleThread};
 use super::file;
 use super::open::OpenFiles;
-use super::tail::tail_within;
+use super::tail::read_files;
+use super::{LogQuery, Record};
 use crate::atomic_file::DiskFault;
 use crate::lock::lock;
+use crate::os::journald::JournaldSocket;
 use crate::registry::DAE_NAME;
 
 /// The number of records a follower may lag behind before it misses some. Its `recv` then returns an error.
@@ -51,9 +52,15 @@ impl Journal {
     /// Creates the journal whose files are in `logs_dir`. It touches no file before the first write.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system has no thread left, or [`Console::Journald`] is chosen and no journal listens.
     pub fn open(logs_dir: impl Into<PathBuf>, console: Console) -> anyhow::Result<Self> {
-        let console = ConsoleThread::start(console, io::stderr())
+        let sink: Box<dyn io::Write + Send> = match console {
+            Console::Journald => Box::new(
+                JournaldSocket::connect().context("cannot connect to the journal of systemd")?,
+            ),
+            _ => Box::new(io::stderr()),
+        };
+        let console = ConsoleThread::start(console, sink)
             .context("cannot start the thread that shows the log")?;
         Ok(Journal::over(logs_dir.into(), console))
     }
@@ -113,7 +120,16 @@ impl Journal {
         lines: usize,
         bytes_max: usize,
     ) -> anyhow::Result<Vec<Record>> {
-        tail_within(&self.0.logs_dir, daemon, (lines, bytes_max))
+        self.read(&LogQuery::last(daemon, lines), bytes_max)
+    }
+
+    /// Returns the last records that the query selects, oldest first. It returns fewer if they take more than `bytes_max`
+    /// bytes in the files. Blocks the thread.
+    ///
+    /// # Errors
+    /// A disk error.
+    pub fn read(&self, query: &LogQuery, bytes_max: usize) -> anyhow::Result<Vec<Record>> {
+        read_files(&self.0.logs_dir, query, bytes_max)
     }
 
     /// Returns a receiver of every record written after this call. A receiver that falls behind gets `Lagged` with the

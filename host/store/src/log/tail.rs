@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::Record;
 use super::file;
+use super::{LogQuery, Record};
+use crate::atomic_file;
 use crate::atomic_file::DiskFault;
 use crate::os::file_id::FileId;
 
@@ -34,31 +35,44 @@ pub fn tail_files(
     daemon: Option<&str>,
     lines: usize,
 ) -> anyhow::Result<Vec<Record>> {
-    tail_within(logs_dir, daemon, (lines, usize::MAX))
+    read_files(logs_dir, &LogQuery::last(daemon, lines), usize::MAX)
 }
 
-/// Returns records like [`tail_files`], limited to a number of lines and of bytes in the files.
-pub(super) fn tail_within(
+/// Returns the last records that the query selects, from the files in `logs_dir`, oldest first. It returns fewer if they
+/// take more than `bytes_max` bytes in the files. Missing files count as empty.
+///
+/// # Errors
+/// A disk error.
+pub fn read_files(
     logs_dir: &Path,
-    daemon: Option<&str>,
-    bounds: (usize, usize),
+    query: &LogQuery,
+    bytes_max: usize,
 ) -> anyhow::Result<Vec<Record>> {
-    let latest = latest(logs_dir, daemon, bounds)?;
+    let latest = latest(logs_dir, query, bytes_max)?;
     let records = latest.kept.into_values().map(|(record, _)| record);
     Ok(records.collect())
 }
 
-fn latest(
+fn latest<'q>(
     logs_dir: &Path,
-    daemon: Option<&str>,
-    (lines, bytes_max): (usize, usize),
-) -> anyhow::Result<Latest> {
-    let logs = match daemon {
-        Some(daemon) => vec![file::path_of(logs_dir, daemon)],
-        None => all_logs(logs_dir)?,
+    query: &'q LogQuery,
+    bytes_max: usize,
+) -> anyhow::Result<Latest<'q>> {
+    let logs = match query.names.as_slice() {
+        [] => all_logs(logs_dir)?,
+        names => {
+            let mut logs: Vec<PathBuf> = names
+                .iter()
+                .map(|name| file::path_of(logs_dir, name))
+                .collect();
+            // A name that is given twice.
+            logs.sort();
+            logs.dedup();
+            logs
+        }
     };
     let mut latest = Latest {
-        lines,
+        query,
         bytes_max,
         kept: BTreeMap::new(),
         bytes: 0,
@@ -71,8 +85,8 @@ fn latest(
 }
 
 /// The latest of the records read so far. Memory use depends on the requested limits, not on the number of logs.
-struct Latest {
-    lines: usize,
+struct Latest<'q> {
+    query: &'q LogQuery,
     bytes_max: usize,
     /// The kept records with their lengths in the file (bytes), sorted by time, then by log and by position in the log.
     kept: BTreeMap<(Timestamp, usize, Reverse<usize>), (Record, usize)>,
@@ -81,7 +95,7 @@ struct Latest {
     read: usize,
 }
 
-impl Latest {
+impl Latest<'_> {
     /// Takes the next older record of a log. Breaks if this record and all before it are older than the kept ones.
     fn take(
         &mut self,
@@ -91,14 +105,14 @@ impl Latest {
     ) -> ControlFlow<()> {
         self.read += 1;
         let key = (record.time, log, Reverse(age));
-        let is_full = self.kept.len() >= self.lines || self.bytes + bytes > self.bytes_max;
+        let is_full = self.kept.len() >= self.query.lines || self.bytes + bytes > self.bytes_max;
         let is_older = |(oldest, _): (&_, _)| key < *oldest;
         if is_full && self.kept.first_key_value().is_none_or(is_older) {
             return ControlFlow::Break(());
         }
         self.bytes += bytes;
         self.kept.insert(key, (record, bytes));
-        while self.kept.len() > self.lines || self.bytes > self.bytes_max {
+        while self.kept.len() > self.query.lines || self.bytes > self.bytes_max {
             let Some((_, (_, bytes))) = self.kept.pop_first() else {
                 break;
             };
@@ -125,14 +139,17 @@ fn all_logs(logs_dir: &Path) -> Result<Vec<PathBuf>, DiskFault> {
 
 /// Takes the records of a log and its rotated files, newest first, until they are too old. It takes at most the
 /// requested number of lines, whatever their times.
-fn take_log(latest: &mut Latest, number: usize, present: &Path) -> Result<(), DiskFault> {
+fn take_log(latest: &mut Latest<'_>, number: usize, present: &Path) -> Result<(), DiskFault> {
     let mut age = 0;
     each_line_from_last(present, |line| {
         let Ok(record) = serde_json::from_slice(line) else {
             return ControlFlow::Continue(());
         };
-        if age == latest.lines {
+        if age == latest.query.lines || latest.query.is_before(&record) {
             return ControlFlow::Break(());
+        }
+        if !latest.query.selects(&record) {
+            return ControlFlow::Continue(());
         }
         age += 1;
         latest.take((number, age), record, line.len())
@@ -162,7 +179,7 @@ pub(crate) fn each_line_from_last(
 fn open_all(present: &Path) -> Result<Vec<(PathBuf, File)>, DiskFault> {
     let mut opened: Vec<(PathBuf, File)> = Vec::new();
     for path in file::paths(present) {
-        let file = match File::open(&path) {
+        let file = match atomic_file::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             result => result.map_err(|e| DiskFault::new(&e, "read", &path))?,
         };
@@ -328,7 +345,8 @@ mod tests {
             let text: String = (0..100).map(|second| line(&name, second, 0)).collect();
             fs::write(file::path_of(dir.path(), &name), text).unwrap();
         }
-        let found = latest(dir.path(), None, (200, usize::MAX)).unwrap();
+        let query = LogQuery::last(None, 200);
+        let found = latest(dir.path(), &query, usize::MAX).unwrap();
         assert_eq!(found.kept.len(), 200);
         assert!(found.read < 100 * LOGS / 4, "read {}", found.read);
         let records = tail_files(dir.path(), None, 200).unwrap();
@@ -337,7 +355,7 @@ mod tests {
             [96, 97, 98, 99].map(|s| [s; LOGS]).concat()
         );
         let bytes_max = 10 * line("L1", 0, 0).len();
-        let bounded = latest(dir.path(), None, (200, bytes_max)).unwrap();
+        let bounded = latest(dir.path(), &query, bytes_max).unwrap();
         assert!(bounded.bytes <= bytes_max && !bounded.kept.is_empty());
         assert!(
             bounded

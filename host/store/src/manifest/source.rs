@@ -192,8 +192,8 @@ fn check_hands(path: &Path, place: AclTarget<'_>, metadata: &Metadata) -> Result
     }
     if let Some(who) = write_access::others_who_write(metadata, place) {
         let text = format!(
-            "is not safe to run: {what} may be written by {who}; close it with `{}`",
-            who.closing_command(path)
+            "is not safe to run: {what} may be written by {who}; {}",
+            who.remedy(path)
         );
         return Err(FileFault::new(FileFaultKind::Insecure, text));
     }

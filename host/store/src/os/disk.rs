@@ -1,4 +1,5 @@
-//! The steps of a durable write: a temporary file, its rename over the old file, and the syncing of both.
+//! The steps of a durable write: a temporary file, its rename over the old file, and the syncing of both. Files that
+//! another program may keep from being used are waited for.
 
 #[cfg(unix)]
 mod unix;
@@ -6,6 +7,12 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{replace, sync_before_rename, sync_directory, sync_later, temporary_in};
+pub(crate) use unix::{
+    open, read, remove, rename, replace, sync_before_rename, sync_directory, sync_later,
+    temporary_in, with_one_wait,
+};
 #[cfg(windows)]
-pub(crate) use windows::{replace, sync_before_rename, sync_directory, sync_later, temporary_in};
+pub(crate) use windows::{
+    open, read, remove, rename, replace, sync_before_rename, sync_directory, sync_later,
+    temporary_in, with_one_wait,
+};

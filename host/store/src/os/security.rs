@@ -1,4 +1,4 @@
-//! The owner and the access list of a file or directory on Windows, and the protection of our own.
+//! The owner and the access list of a file or directory on Windows, the users of processes, and the protection of our own.
 //!
 //! Windows hands out pointers into memory of its own. They are copied into bytes at once, and everything else reads the
 //! bytes with the checks of slices. The formats are those of `SID` and `ACL` in the documentation of Windows.
@@ -6,15 +6,15 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
-use std::os::windows::io::{AsRawHandle as _, BorrowedHandle};
+use std::os::windows::io::{AsRawHandle as _, BorrowedHandle, FromRawHandle as _, OwnedHandle};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::slice;
 
-use windows_sys::Win32::Foundation::{CloseHandle, HANDLE, LocalFree};
+use windows_sys::Win32::Foundation::{CloseHandle, HANDLE, INVALID_HANDLE_VALUE, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
     ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1,
     SE_FILE_OBJECT, SetSecurityInfo,
@@ -22,10 +22,11 @@ use windows_sys::Win32::Security::Authorization::{
 use windows_sys::Win32::Security::{
     ACL, DACL_SECURITY_INFORMATION, GetLengthSid, GetSecurityDescriptorDacl, GetTokenInformation,
     OWNER_SECURITY_INFORMATION, PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR,
-    TOKEN_QUERY, TOKEN_USER, TokenUser,
+    SetKernelObjectSecurity, TOKEN_QUERY, TOKEN_USER, TokenUser,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_FLAG_BACKUP_SEMANTICS, FILE_READ_ATTRIBUTES, READ_CONTROL, WRITE_DAC,
+    FILE_FLAG_BACKUP_SEMANTICS, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE, FILE_SHARE_READ,
+    FILE_SHARE_WRITE, READ_CONTROL, ReOpenFile, WRITE_DAC,
 };
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
@@ -50,7 +51,7 @@ const INHERIT_ONLY: u8 = 8;
 
 /// The id of an account or a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sid(Vec<u8>);
+pub struct Sid(Vec<u8>);
 
 impl Sid {
     /// Returns the id at the beginning of these bytes.
@@ -161,8 +162,17 @@ fn grants(list: &[u8]) -> Option<Vec<Grant>> {
 ///
 /// # Errors
 /// A system error.
-pub(super) fn own_user() -> io::Result<Sid> {
-    let token = ProcessToken::of_this_process()?;
+pub fn own_user() -> io::Result<Sid> {
+    // SAFETY: the call returns a constant that stands for this process, always.
+    user_of(unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) })
+}
+
+/// Returns the id of the user that a process runs as.
+///
+/// # Errors
+/// A system error.
+pub fn user_of(process: BorrowedHandle<'_>) -> io::Result<Sid> {
+    let token = ProcessToken::of(process)?;
     // The struct, and behind it the id that it points to. Of words, so that the struct is aligned.
     let mut found =
         [0_usize; (size_of::<TOKEN_USER>() + SID_BYTES_MAX).div_ceil(size_of::<usize>())];
@@ -203,6 +213,37 @@ pub(super) fn close_directory(directory: &Path) -> io::Result<()> {
     )
 }
 
+/// Gives an open file to its owner, Windows itself and the administrators alone.
+///
+/// # Errors
+/// A system error; `Unsupported` where the file system has no access lists.
+pub(super) fn close_file(file: &File) -> io::Result<()> {
+    let user = own_user()?;
+    let rights = READ_CONTROL | WRITE_DAC;
+    let shared = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    // SAFETY: the handle is open while `file` lives, and the call touches no memory of this process.
+    let opened = unsafe { ReOpenFile(file.as_raw_handle(), rights, shared, 0) };
+    if opened == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the handle was opened just now, and has no other owner.
+    let opened = unsafe { OwnedHandle::from_raw_handle(opened) };
+    let descriptor = Descriptor::parse(&format!("D:P(A;;FA;;;{user})(A;;FA;;;SY)(A;;FA;;;BA)"))?;
+    // SAFETY: the handle is open while `opened` lives, and the descriptor lives until the end of this function.
+    // `SetSecurityInfo` would add the directory's list under Wine; this call adds nothing.
+    let is_set = unsafe {
+        SetKernelObjectSecurity(
+            opened.as_raw_handle(),
+            DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION,
+            descriptor.as_ptr(),
+        )
+    };
+    match is_set {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Gives a file or directory the access list with this text, in Windows' own language for them (SDDL).
 pub(super) fn set_list(place: &Path, list: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
@@ -232,9 +273,26 @@ pub(super) fn set_list(place: &Path, list: &str) -> io::Result<()> {
 }
 
 /// A security descriptor that Windows has allocated.
-struct Descriptor(PSECURITY_DESCRIPTOR);
+#[derive(Debug)]
+pub struct Descriptor(PSECURITY_DESCRIPTOR);
 
 impl Descriptor {
+    /// Makes a descriptor that gives the user of this process everything and others nothing.
+    ///
+    /// # Errors
+    /// A system error.
+    pub fn of_owner() -> io::Result<Self> {
+        // The owner (O) is this user also for an elevated process. The list (D) inherits nothing (P).
+        let user = own_user()?;
+        Descriptor::parse(&format!("O:{user}D:P(A;;GA;;;{user})"))
+    }
+
+    /// Returns the pointer to it, which is valid as long as this lives.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut core::ffi::c_void {
+        self.0
+    }
+
     /// Makes a descriptor from its text, in Windows' own language for them (SDDL).
     fn parse(text: &str) -> io::Result<Self> {
         let wide: Vec<u16> = text.encode_utf16().chain([0]).collect();
@@ -285,10 +343,11 @@ impl Drop for Descriptor {
 struct ProcessToken(HANDLE);
 
 impl ProcessToken {
-    fn of_this_process() -> io::Result<Self> {
+    fn of(process: BorrowedHandle<'_>) -> io::Result<Self> {
         let mut token = null_mut();
-        // SAFETY: the handle of the own process is always valid, and the pointer is to a handle that the call sets.
-        let is_open = unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &raw mut token) };
+        // SAFETY: the handle is borrowed, so it is open, and the pointer is to a handle that the call sets.
+        let is_open =
+            unsafe { OpenProcessToken(process.as_raw_handle(), TOKEN_QUERY, &raw mut token) };
         match is_open {
             0 => Err(io::Error::last_os_error()),
             _ => Ok(ProcessToken(token)),
@@ -338,8 +397,13 @@ pub(super) mod tests {
 
     /// Returns the id with these parts, of the authority 5 (`S-1-5-…`).
     pub(crate) fn sid(parts: &[u32]) -> Sid {
+        sid_of(5, parts)
+    }
+
+    /// Returns the id with these parts, of that authority.
+    pub(crate) fn sid_of(authority: u8, parts: &[u32]) -> Sid {
         let count = u8::try_from(parts.len()).unwrap();
-        let mut bytes = vec![1, count, 0, 0, 0, 0, 0, 5];
+        let mut bytes = vec![1, count, 0, 0, 0, 0, 0, authority];
         bytes.extend(parts.iter().flat_map(|part| part.to_le_bytes()));
         Sid(bytes)
     }

@@ -49,10 +49,10 @@ pub struct OtherWriters {
 }
 
 impl OtherWriters {
-    /// Returns the command that takes the right to write `path` from them.
+    /// Returns what takes the right to write `path` from them, in words that follow a semicolon.
     #[must_use]
-    pub fn closing_command(&self, path: &Path) -> String {
-        system::closing_command(path, self.id.as_deref())
+    pub fn remedy(&self, path: &Path) -> String {
+        system::remedy(path, self.id.as_deref())
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 
 fn entry() -> Entry {
     Entry {
+        applied_from: None,
         settings: serde_json::Value::Null,
         quarantined: BTreeMap::new(),
         plugin: "Sample".into(),
@@ -236,6 +237,32 @@ fn a_registry_that_cannot_be_read_is_not_an_empty_one() {
     let dir = tempfile::tempdir().unwrap();
     let text = Registry::load(dir.path()).unwrap_err().to_string();
     assert!(text.starts_with("cannot read "), "{text}");
+}
+
+#[test]
+fn a_registry_whose_daemons_would_share_files_is_refused() {
+    for (names, ignores_case, reason) in [
+        (["Clock", "clock"], false, None),
+        (["Clock", "Clock2"], true, None),
+        (["Clock", "clock"], true, Some("Clock and clock")),
+        (["Sample", "dAE"], true, Some("dAE and Dae")),
+    ] {
+        let mut registry = Registry::default();
+        for name in names {
+            registry.daemons.insert(name.to_owned(), entry());
+        }
+        let checked = registry.check_files_apart(ignores_case);
+        let text = checked.err().map(|error| error.to_string());
+        let is_as_expected = match (&text, reason) {
+            (Some(text), Some(reason)) => text.contains(reason),
+            (text, reason) => text.is_none() && reason.is_none(),
+        };
+        assert!(is_as_expected, "{names:?}: {text:?}");
+        let text = registry.text().unwrap();
+        let parsed = Registry::parse(std::str::from_utf8(&text).unwrap());
+        let is_read = !(FILES_IGNORE_CASE && registry.check_files_apart(true).is_err());
+        assert_eq!(parsed.is_ok(), is_read, "{names:?}");
+    }
 }
 
 #[test]

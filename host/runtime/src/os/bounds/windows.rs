@@ -14,7 +14,7 @@ use windows_sys::Win32::System::Threading::{
     HIGH_PRIORITY_CLASS, IDLE_PRIORITY_CLASS, NORMAL_PRIORITY_CLASS, SetPriorityClass,
 };
 
-use crate::os::worker_process::JobObject;
+use crate::os::job_object::JobObject;
 
 /// The unit of times in a job's limits: 100 ns.
 const TICKS_PER_SECOND: i64 = 10_000_000;
@@ -63,5 +63,73 @@ pub(super) fn set_nice(nice: i32) -> io::Result<()> {
     match unsafe { SetPriorityClass(GetCurrentProcess(), class) } {
         0 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::under_test::is_lacking_in_wine;
+    use std::process::{Command, ExitStatus};
+
+    /// The variable that tells a child of a test its bounds, in JSON.
+    const BOUNDS: &str = "DAE_TEST_BOUNDS";
+
+    /// The memory that a child asks for (bytes).
+    const ASKED_BYTES: usize = 256 << 20;
+
+    /// Runs one of this program's tests as a child with those bounds.
+    fn child(test: &str, bounds: &str) -> ExitStatus {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let name = format!("os::bounds::windows::tests::{test}");
+        command.arg(name).env(BOUNDS, bounds);
+        command.status().unwrap()
+    }
+
+    /// Applies the bounds if this process is a child.
+    fn is_child() -> bool {
+        let Ok(bounds) = std::env::var(BOUNDS) else {
+            return false;
+        };
+        apply(&serde_json::from_str(&bounds).unwrap()).unwrap();
+        true
+    }
+
+    #[test]
+    fn a_bound_on_memory_holds() {
+        const TEST: &str = "a_bound_on_memory_holds";
+        if is_child() {
+            // A panic ends the child with another code.
+            return Vec::<u8>::new().try_reserve_exact(ASKED_BYTES).unwrap();
+        }
+        let plenty = format!(r#"{{"memory_bytes": {}}}"#, 4 * ASKED_BYTES);
+        assert!(child(TEST, &plenty).success());
+        if is_lacking_in_wine("bounds of memory") {
+            return;
+        }
+        let little = format!(r#"{{"memory_bytes": {}}}"#, ASKED_BYTES / 2);
+        assert!(!child(TEST, &little).success());
+    }
+
+    #[test]
+    fn a_bound_on_time_holds() {
+        if is_child() {
+            loop {
+                std::hint::spin_loop();
+            }
+        }
+        if is_lacking_in_wine("bounds of CPU time") {
+            return;
+        }
+        let ended = child("a_bound_on_time_holds", r#"{"cpu_s": 1}"#);
+        let words = crate::os::worker_process::in_words(ended);
+        assert!(words.contains("its bound of CPU time"), "{words}");
+    }
+
+    #[test]
+    fn a_bound_that_windows_lacks_is_named() {
+        let bounds = serde_json::from_str(r#"{"files_max": 9}"#).unwrap();
+        let text = apply(&bounds).unwrap_err();
+        assert!(text.contains("files_max = 9"), "{text}");
     }
 }

@@ -105,3 +105,108 @@ pub(super) fn hang_up(stream: &ControlStream) -> impl Future<Output = ()> + Send
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::under_test::is_lacking_in_wine;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient};
+    use tokio::runtime;
+
+    /// The longest time for things that should happen at once.
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn on_runtime<T>(test: impl Future<Output = T>) -> T {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let within = async { tokio::time::timeout(LIMIT, test).await };
+        runtime.unwrap().block_on(within).expect("an end")
+    }
+
+    fn client_of(home: &Home) -> NamedPipeClient {
+        ClientOptions::new().open(home.control_socket()).unwrap()
+    }
+
+    #[test]
+    fn clients_are_accepted_one_after_the_other_and_are_the_owners() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        on_runtime(async {
+            let listener = ControlListener::bind(&home).unwrap();
+            assert!(listener.is_reachable(&home));
+            let mut connections = Vec::new();
+            for number in [1, 2, 3] {
+                let mut client = client_of(&home);
+                let mut server = listener.accept().await.unwrap();
+                assert!(is_owner(&server));
+                client.write_all(&[number]).await.unwrap();
+                assert_eq!(server.read_u8().await.unwrap(), number);
+                connections.push((client, server));
+            }
+        });
+    }
+
+    #[test]
+    fn one_process_listens_for_a_home() {
+        // The lock of the home keeps a second host away in any case.
+        if is_lacking_in_wine("first instances of pipes") {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        on_runtime(async {
+            let listener = ControlListener::bind(&home).unwrap();
+            let error = ControlListener::bind(&home).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+            drop(listener);
+            ControlListener::bind(&home).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_client_that_has_gone_before_it_was_accepted_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        on_runtime(async {
+            let listener = ControlListener::bind(&home).unwrap();
+            drop(client_of(&home));
+            let accepted = async {
+                loop {
+                    let mut server = listener.accept().await.unwrap();
+                    // The one that has gone may be accepted or passed over.
+                    if let Ok(byte) = server.read_u8().await {
+                        return byte;
+                    }
+                }
+            };
+            let sent = async {
+                let mut client = loop {
+                    match ClientOptions::new().open(home.control_socket()) {
+                        Ok(client) => break client,
+                        Err(_) => tokio::task::yield_now().await,
+                    }
+                };
+                client.write_all(&[9]).await.unwrap();
+                client
+            };
+            let (byte, _client) = tokio::join!(accepted, sent);
+            assert_eq!(byte, 9);
+        });
+    }
+
+    #[test]
+    fn a_client_that_hangs_up_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        on_runtime(async {
+            let listener = ControlListener::bind(&home).unwrap();
+            let client = client_of(&home);
+            let server = listener.accept().await.unwrap();
+            let mut gone = std::pin::pin!(hang_up(&server));
+            let now = futures_util::poll!(&mut gone);
+            assert!(now.is_pending(), "it is there");
+            drop(client);
+            gone.await;
+        });
+    }
+}

@@ -1,5 +1,8 @@
 //! The words of Unix.
 
+/// The editor that every such system has.
+pub const EDITOR_DEFAULT: &str = "vi";
+
 /// The default of the option for the home.
 pub const HOME_DEFAULT: &str = "$DAE_HOME, or else the XDG base directories";
 

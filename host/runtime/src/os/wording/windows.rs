@@ -1,5 +1,8 @@
 //! The words of Windows.
 
+/// The editor that every such system has.
+pub const EDITOR_DEFAULT: &str = "notepad";
+
 /// The default of the option for the home.
 pub const HOME_DEFAULT: &str = "%DAE_HOME%, or else a directory in %LOCALAPPDATA%";
 

@@ -1,9 +1,6 @@
 //! A job that ends with the host.
 
-#![allow(unsafe_code)]
-
 use std::io;
-use std::os::windows::io::{AsRawHandle as _, BorrowedHandle, FromRawHandle as _, OwnedHandle};
 use std::os::windows::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -12,20 +9,15 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use windows_sys::Win32::Foundation::ERROR_NOT_ENOUGH_QUOTA;
 use windows_sys::Win32::System::JobObjects::{
-    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
-    JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
-    JobObjectBasicAccountingInformation, JobObjectExtendedLimitInformation,
-    QueryInformationJobObject, SetInformationJobObject, TerminateJobObject,
+    JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
 };
-use windows_sys::Win32::System::Threading::{CREATE_NO_WINDOW, GetCurrentProcess};
+use windows_sys::Win32::System::Threading::{CREATE_NO_WINDOW, CREATE_SUSPENDED};
 
+use crate::os::job_object::JobObject;
 use crate::os::worker_stream::WorkerEnd;
 
 /// The interval at which to check whether the processes of a job are gone.
 const JOB_POLL: Duration = Duration::from_millis(10);
-
-/// The exit code of processes that this program kills, which is that of `taskkill`.
-const CODE_KILLED: u32 = 1;
 
 /// Does nothing: a job ends with the host that has it open, so that a killed host leaves nothing behind.
 #[derive(Debug, Clone)]
@@ -53,7 +45,6 @@ pub(super) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// The worker starts nothing before its first frame, so nothing escapes from the job.
     pub(super) fn start(
         mut command: Command,
         stdin: WorkerEnd,
@@ -62,13 +53,10 @@ impl WorkerProcess {
         let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
         limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
         let job = JobObject::with(&limits)?;
+        let flags = CREATE_NO_WINDOW | CREATE_SUSPENDED;
+        command.as_std_mut().creation_flags(flags);
         let mut process = command.stdin(stdin.into_stdin()).spawn()?;
-        let taken = match process.raw_handle() {
-            // SAFETY: the handle is open as long as its process is owned.
-            Some(handle) => job.take(unsafe { BorrowedHandle::borrow_raw(handle) }),
-            None => Err(io::Error::other("it ended at once")),
-        };
-        if let Err(error) = taken {
+        if let Err(error) = job.take_suspended(process.id().unwrap_or(0)) {
             // A process outside of the job would outlive its host. It may have ended by itself.
             let _ = process.start_kill();
             return Err(error);
@@ -103,79 +91,6 @@ impl WorkerProcess {
     pub(super) fn forget(&self) {}
 }
 
-/// A job object. Its processes can start no other outside of it.
-#[derive(Debug)]
-pub(crate) struct JobObject(OwnedHandle);
-
-impl JobObject {
-    /// Creates a job with those limits.
-    pub(crate) fn with(limits: &JOBOBJECT_EXTENDED_LIMIT_INFORMATION) -> io::Result<Self> {
-        // SAFETY: both pointers may be null: the default security, and no name.
-        let handle = unsafe { CreateJobObjectW(std::ptr::null(), std::ptr::null()) };
-        if handle.is_null() {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the handle was made just now, and has no other owner.
-        let job = JobObject(unsafe { OwnedHandle::from_raw_handle(handle) });
-        let bytes = u32::try_from(size_of_val(limits)).unwrap_or(0);
-        // SAFETY: the pointer leads to a value of that size, of the type that belongs to the class.
-        let set = unsafe {
-            SetInformationJobObject(
-                job.0.as_raw_handle(),
-                JobObjectExtendedLimitInformation,
-                std::ptr::from_ref(limits).cast(),
-                bytes,
-            )
-        };
-        checked(set)?;
-        Ok(job)
-    }
-
-    /// Puts this process into the job.
-    pub(crate) fn take_this_process(&self) -> io::Result<()> {
-        // SAFETY: the call returns a constant that stands for this process, always.
-        self.take(unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) })
-    }
-
-    /// Puts a process, and all that it starts from now on, into the job.
-    pub(crate) fn take(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
-        // SAFETY: both handles are open.
-        checked(unsafe {
-            AssignProcessToJobObject(self.0.as_raw_handle(), process.as_raw_handle())
-        })
-    }
-
-    /// Ends all its processes with the code that `taskkill` uses.
-    pub(crate) fn kill(&self) {
-        // SAFETY: the handle is open. A failure shows in the count of the running processes.
-        unsafe { TerminateJobObject(self.0.as_raw_handle(), CODE_KILLED) };
-    }
-
-    fn running(&self) -> io::Result<u32> {
-        let mut account = JOBOBJECT_BASIC_ACCOUNTING_INFORMATION::default();
-        let bytes = u32::try_from(size_of_val(&account)).unwrap_or(0);
-        // SAFETY: the pointer leads to a value of that size, of the type that belongs to the class.
-        let asked = unsafe {
-            QueryInformationJobObject(
-                self.0.as_raw_handle(),
-                JobObjectBasicAccountingInformation,
-                (&raw mut account).cast(),
-                bytes,
-                std::ptr::null_mut(),
-            )
-        };
-        checked(asked)?;
-        Ok(account.ActiveProcesses)
-    }
-}
-
-fn checked(result: i32) -> io::Result<()> {
-    match result {
-        0 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
-}
-
 /// Without `SystemRoot` a process can't open a socket (error 10106): the library that implements them is found by it.
 pub(crate) const SAFE_VARIABLES: &[&str] = &[
     "PATH",
@@ -203,10 +118,9 @@ pub(super) fn is_same_variable(one: &str, other: &str) -> bool {
     one.to_lowercase() == other.to_lowercase()
 }
 
-/// A console of its own, which nobody sees. So no event of the host's console reaches the process or what it starts.
-pub(super) fn prepare(command: &mut Command) {
-    command.as_std_mut().creation_flags(CREATE_NO_WINDOW);
-}
+/// Does nothing: [`WorkerProcess::start`] gives the process a console of its own, which nobody sees. So no event of the
+/// host's console reaches the process or what it starts.
+pub(super) fn prepare(_command: &mut Command) {}
 
 /// The system ends a process with the number of an exception as its exit code, and one whose job has used up its time with
 /// that of an error.
@@ -241,4 +155,93 @@ fn meaning(code: u32) -> Option<&'static str> {
         0xC000_0602 => "fail fast exception",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::worker_stream::{self, HostEnd};
+    use std::process::Stdio;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::runtime;
+
+    fn on_runtime<T>(test: impl Future<Output = T>) -> T {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(test)
+    }
+
+    /// Starts a worker that starts another process, and waits until that runs.
+    async fn start_two() -> (WorkerProcess, HostEnd) {
+        let (mut process, host) = start("cmd /c pause");
+        let output = process.process().stdout.as_mut().unwrap();
+        // Only when it says something does it run.
+        output.read_exact(&mut [0]).await.unwrap();
+        // The server of its console may be another one.
+        assert!(process.job.running().unwrap() >= 2);
+        (process, host)
+    }
+
+    /// Starts `cmd` as a worker.
+    fn start(script: &str) -> (WorkerProcess, HostEnd) {
+        let (host, worker) = worker_stream::pair().unwrap();
+        let mut command = Command::new("cmd");
+        command.args(["/c", script]).stdout(Stdio::piped());
+        prepare(&mut command);
+        let records = GroupRecords::in_directory(PathBuf::new());
+        let process = WorkerProcess::start(command, worker, &records).unwrap();
+        (process, host)
+    }
+
+    #[test]
+    fn a_worker_ends_by_itself_and_its_code_is_told() {
+        on_runtime(async {
+            let (mut process, _host) = start("exit 7");
+            assert_ne!(process.pid(), 0);
+            process.exited().await;
+            let status = process.process().wait().await.unwrap();
+            assert_eq!(in_words(status), "exited with code 7");
+            process.all_gone().await;
+        });
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_takes_along_what_it_has_started() {
+        on_runtime(async {
+            let (mut process, _host) = start_two().await;
+            process.kill_all();
+            let status = process.process().wait().await.unwrap();
+            assert_eq!(status.code(), Some(1), "as `taskkill` ends it");
+            process.all_gone().await;
+            assert_eq!(process.job.running().unwrap(), 0);
+        });
+    }
+
+    /// The end of a host closes all its handles, and this test one of them.
+    #[test]
+    fn a_worker_ends_with_its_host() {
+        on_runtime(async {
+            let (process, _host) = start_two().await;
+            let WorkerProcess {
+                mut process, job, ..
+            } = process;
+            drop(job);
+            process.wait().await.unwrap();
+        });
+    }
+
+    #[test]
+    fn the_codes_of_the_system_are_told_in_words() {
+        use std::os::windows::process::ExitStatusExt as _;
+        for (code, words) in [
+            (0, "exited with code 0"),
+            (0xC000_0005, "ended with 0xC0000005: access violation"),
+            (0xC000_FFFF, "ended with 0xC000FFFF"),
+            (
+                ERROR_NOT_ENOUGH_QUOTA,
+                "was ended by Windows: its bound of CPU time",
+            ),
+        ] {
+            assert_eq!(in_words(ExitStatus::from_raw(code)), words);
+        }
+    }
 }

@@ -2,18 +2,17 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::{c_char, c_int};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
-use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, IntoRawHandle as _, OwnedHandle};
+use std::os::windows::io::{AsRawHandle as _, BorrowedHandle, IntoRawHandle as _, OwnedHandle};
 use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer};
-use windows_sys::Win32::Foundation::{
-    HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE, SetHandleInformation,
-};
+use windows_sys::Win32::Foundation::{CloseHandle, HANDLE, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::Storage::FileSystem::{FILE_FLAG_OVERLAPPED, FlushFileBuffers};
 use windows_sys::Win32::System::Console::{GetStdHandle, STD_INPUT_HANDLE, SetStdHandle};
 
@@ -112,21 +111,55 @@ pub(super) fn into_stdin(end: WorkerEnd) -> Stdio {
     Stdio::from(end)
 }
 
+/// Leaves `NUL` as the standard input in both forms: as the system's handle, and as the C runtime's descriptor 0, which
+/// got the pipe's handle before `main`. So code in C reads no bytes that the host sends.
 pub(super) fn take() -> io::Result<WorkerEnd> {
-    let nothing = File::open("NUL")?;
-    // SAFETY: neither call touches memory of this process. Nobody else uses the standard input: the process has just
-    // started. So its handle has no other owner, and that of NUL is given away.
-    let end = unsafe {
-        let handle = GetStdHandle(STD_INPUT_HANDLE);
-        if handle.is_null() || handle == INVALID_HANDLE_VALUE {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        // Processes that the daemon starts must not hold the pipe open.
-        SetHandleInformation(handle, HANDLE_FLAG_INHERIT, 0);
-        SetStdHandle(STD_INPUT_HANDLE, nothing.into_raw_handle());
-        OwnedHandle::from_raw_handle(handle)
-    };
+    // SAFETY: the call touches no memory of this process.
+    let inherited = unsafe { GetStdHandle(STD_INPUT_HANDLE) };
+    if inherited.is_null() || inherited == INVALID_HANDLE_VALUE {
+        return Err(io::ErrorKind::NotConnected.into());
+    }
+    // SAFETY: the handle is open until `leave_nothing` closes it. The copy isn't inherited: processes that the daemon
+    // starts must not hold the pipe open.
+    let end = unsafe { BorrowedHandle::borrow_raw(inherited) }.try_clone_to_owned()?;
+    leave_nothing(inherited)?;
     Ok(end)
+}
+
+/// Replaces the standard input by `NUL`, and closes it.
+fn leave_nothing(inherited: HANDLE) -> io::Result<()> {
+    // SAFETY: the text ends with a NUL. The calls touch no memory of this process. Nobody else uses the standard input,
+    // since the process has just started, so its handle has no other owner than the C runtime.
+    unsafe {
+        let nothing = _open(c"NUL".as_ptr(), OPEN_TO_READ);
+        let is_of_c = _get_osfhandle(STDIN) == inherited as isize;
+        // Closes the handle that the descriptor had.
+        if nothing < 0 || _dup2(nothing, STDIN) != 0 {
+            return Err(io::Error::other("the C runtime can't open NUL"));
+        }
+        _close(nothing);
+        if !is_of_c {
+            CloseHandle(inherited);
+        }
+        match SetStdHandle(STD_INPUT_HANDLE, _get_osfhandle(STDIN) as HANDLE) {
+            0 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The C runtime's descriptor of the standard input.
+const STDIN: c_int = 0;
+
+/// Opens a file to read its bytes as they are (`_O_RDONLY | _O_BINARY`).
+const OPEN_TO_READ: c_int = 0x8000;
+
+// Every C runtime of Windows has these functions.
+unsafe extern "C" {
+    fn _open(name: *const c_char, flags: c_int, ...) -> c_int;
+    fn _dup2(from: c_int, to: c_int) -> c_int;
+    fn _close(descriptor: c_int) -> c_int;
+    fn _get_osfhandle(descriptor: c_int) -> isize;
 }
 
 pub(super) async fn read(stream: &WorkerStream, room: &mut Vec<u8>) -> io::Result<usize> {
@@ -191,5 +224,71 @@ pub(super) async fn receive(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, stdin};
+    use std::process::Command;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::runtime;
+
+    /// The variable that makes a test's process the worker.
+    const IS_WORKER: &str = "DAE_TEST_WORKER";
+
+    /// The bytes that the host sends, and that the worker sends back.
+    const SENT: &[u8; 8] = b"protocol";
+
+    unsafe extern "C" {
+        fn _read(descriptor: c_int, room: *mut u8, bytes: u32) -> c_int;
+    }
+
+    /// Reads the standard input as code in C does.
+    fn read_as_c() -> i32 {
+        let mut room = [0; 8];
+        // SAFETY: the pointer is to as many bytes as are named.
+        unsafe { _read(STDIN, room.as_mut_ptr(), 8) }
+    }
+
+    async fn work() {
+        let end = take().unwrap();
+        let mut room = Vec::new();
+        assert_eq!(read_as_c(), 0, "the end of NUL");
+        assert_eq!(stdin().read_to_end(&mut room).unwrap(), 0, "the same");
+        // A program that it starts inherits NUL, too.
+        let mut more = Command::new("cmd");
+        assert!(more.args(["/c", "more"]).output().unwrap().stdout.len() <= 2);
+        let WorkerStream::Worker(mut client) = open_worker_end(end).unwrap() else {
+            unreachable!("it is the worker's end");
+        };
+        let mut got = [0; SENT.len()];
+        client.read_exact(&mut got).await.unwrap();
+        client.write_all(&got).await.unwrap();
+    }
+
+    #[test]
+    fn code_in_c_reads_nothing_that_the_host_sends() {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            if std::env::var_os(IS_WORKER).is_some() {
+                return work().await;
+            }
+            let (mut host, worker) = pair().unwrap();
+            host.write_all(SENT).await.unwrap();
+            let name =
+                "os::worker_stream::windows::tests::code_in_c_reads_nothing_that_the_host_sends";
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.arg(name).env(IS_WORKER, "1");
+            let mut child = command.stdin(into_stdin(worker)).spawn().unwrap();
+            // It has a copy of the end that the command holds.
+            drop(command);
+            let mut got = [0; SENT.len()];
+            let read = host.read_exact(&mut got).await;
+            assert!(child.wait().unwrap().success());
+            read.unwrap();
+            assert_eq!(&got, SENT);
+        });
     }
 }

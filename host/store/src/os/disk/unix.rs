@@ -1,6 +1,6 @@
 //! The steps of a durable write on Unix.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -9,6 +9,31 @@ use tempfile::{Builder, NamedTempFile, TempPath};
 /// Creates a temporary file in `directory`.
 pub(crate) fn temporary_in(directory: &Path, named: &Builder<'_, '_>) -> io::Result<NamedTempFile> {
     named.tempfile_in(directory)
+}
+
+/// Does work with several files. No program keeps others from using them, so nothing waits.
+pub(crate) fn with_one_wait<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+/// Opens a file for reading.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Reads a file.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    fs::read(path)
+}
+
+/// Removes a file.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
+}
+
+/// Renames a file.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
 }
 
 /// Renames a temporary file over `path`.

@@ -1,6 +1,7 @@
 //! The steps of a durable write on Windows.
 //!
-//! A file that another program has open may refuse to be replaced. The rename is then tried again for a while.
+//! A file that another program has open may refuse to be opened, replaced or removed. That is then tried again for a
+//! while.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -9,7 +10,10 @@ use std::path::Path;
 use tempfile::{Builder, NamedTempFile, TempPath};
 
 use crate::os::advice::is_in_use;
-use crate::os::in_use::retried;
+use crate::os::in_use::{self, retried};
+
+#[cfg(test)]
+mod tests;
 
 /// Creates a temporary file in `directory`. The standard library opens it: a file of the crate has the attribute of a
 /// temporary one, which keeps it in memory, and a path in it may not be long.
@@ -18,6 +22,31 @@ pub(crate) fn temporary_in(directory: &Path, named: &Builder<'_, '_>) -> io::Res
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).open(path)
     })
+}
+
+/// Does work with several files, whose waits for other programs together take no longer than that for one file.
+pub(crate) fn with_one_wait<T>(work: impl FnOnce() -> T) -> T {
+    in_use::with_one_wait(work)
+}
+
+/// Opens a file for reading, as soon as a program that doesn't share it lets go of it.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    retried(is_in_use, || File::open(path))
+}
+
+/// Reads a file.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    retried(is_in_use, || fs::read(path))
+}
+
+/// Removes a file.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    retried(is_in_use, || fs::remove_file(path))
+}
+
+/// Renames a file.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    retried(is_in_use, || fs::rename(from, to))
 }
 
 /// Renames a temporary file over `path`.

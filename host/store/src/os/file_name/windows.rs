@@ -6,12 +6,15 @@ const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 /// The beginnings of names of devices that a digit follows.
 const NUMBERED: [&str; 2] = ["com", "lpt"];
 
+/// Names that differ only in the case of letters lead to the same file.
+pub(crate) const IGNORES_CASE: bool = true;
+
 /// Checks that files can be named after `name`. The error is the reason, for a person.
 pub(crate) fn check(name: &str) -> Result<(), String> {
     let stem = name.split('.').next().unwrap_or(name).to_ascii_lowercase();
     let has_digit = |rest: &str| rest.len() == 1 && rest.bytes().all(|b| b.is_ascii_digit());
     let is_numbered = |start: &&str| stem.strip_prefix(*start).is_some_and(has_digit);
-    if DEVICES.contains(&&*stem) || NUMBERED.iter().any(|start| is_numbered(&start)) {
+    if DEVICES.contains(&&*stem) || NUMBERED.iter().any(is_numbered) {
         return Err(format!(
             "{name:?} is the name of a device on Windows, and a daemon's files are named after it; choose another name"
         ));

@@ -10,6 +10,9 @@ use windows_sys::Win32::Storage::FileSystem::DELETE;
 use crate::os::advice::is_in_use;
 use crate::os::handle;
 
+#[cfg(test)]
+mod tests;
+
 /// Returns whether somebody has removed an open file.
 pub(crate) fn is_removed(file: &File) -> bool {
     handle::is_removed(file).is_ok_and(|is_removed| is_removed)

@@ -7,16 +7,15 @@ use std::path::Path;
 
 use windows_sys::Win32::Foundation::{ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER};
 
-use crate::os::advice::is_in_use;
+use crate::os::disk;
 use crate::os::handle;
-use crate::os::in_use::retried;
 
 #[cfg(test)]
 mod tests;
 
 /// Opens the file for reading, as soon as a program that doesn't share it lets go of it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    retried(is_in_use, || File::open(path))
+    disk::open(path)
 }
 
 /// Returns whether the error is that of a device which has no metadata, such as `NUL`.

@@ -7,12 +7,19 @@ use std::path::Path;
 use crate::os::security;
 use crate::os::write_access::{AclTarget, are_others_allowed};
 
-/// Does nothing: a new file inherits the list of its directory.
-pub(super) fn make_owners(_file: &File) -> io::Result<()> {
-    Ok(())
+#[cfg(test)]
+mod tests;
+
+/// Closes a file to others if it has inherited rights for them. A user may have made the home's top directory, whose list
+/// is left as it is.
+pub(super) fn make_owners(file: &File) -> io::Result<()> {
+    match are_others_allowed(AclTarget::Open(file))? {
+        false => Ok(()),
+        true => security::close_file(file),
+    }
 }
 
-/// Does nothing, for the same reason.
+/// Does nothing: [`make_owners`] is enough where no umask interferes.
 pub(super) fn set_owners_mode(_options: &mut OpenOptions) {}
 
 pub(super) fn close_new_directory(dir: &Path) -> io::Result<()> {

@@ -47,8 +47,8 @@ pub(super) fn is_sticky(metadata: &Metadata, _place: AclTarget<'_>) -> bool {
     metadata.is_dir() && metadata.mode() & STICKY != 0
 }
 
-pub(super) fn closing_command(path: &Path, _id: Option<&str>) -> String {
-    format!("chmod go-w {}", path.display())
+pub(super) fn remedy(path: &Path, _id: Option<&str>) -> String {
+    format!("close it with `chmod go-w {}`", path.display())
 }
 
 pub(super) fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Option<OtherWriters> {

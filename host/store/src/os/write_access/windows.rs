@@ -41,9 +41,12 @@ const TRUSTED: [&str; 4] = [
     "S-1-3-4",
 ];
 
+/// The group of all users.
+const EVERYONE: &str = "S-1-1-0";
+
 /// The groups that a person knows by name.
 const KNOWN: [(&str, &str); 4] = [
-    ("S-1-1-0", "Everyone"),
+    (EVERYONE, "Everyone"),
     ("S-1-5-11", "Authenticated Users"),
     ("S-1-5-32-545", "Users"),
     ("S-1-5-32-546", "Guests"),
@@ -55,16 +58,20 @@ pub(super) fn other_owner(
     _may_be_root: bool,
 ) -> io::Result<Option<OtherOwner>> {
     let (access, ours) = (access(place)?, security::own_user()?);
-    let is_ours = access
-        .owner
-        .as_ref()
-        .is_some_and(|owner| is_trusted(owner, &ours));
-    Ok((!is_ours).then(|| OtherOwner {
-        owner: access
-            .owner
-            .map_or_else(|| "nobody".to_owned(), |owner| owner.to_string()),
+    Ok(owner_besides(&access, &ours))
+}
+
+/// Returns the owner if it is another one. A file system without access lists has no owners either: it names none, or
+/// everyone. Then the missing list is what a person has to hear of.
+fn owner_besides(access: &Access, ours: &Sid) -> Option<OtherOwner> {
+    let owner = access.owner.as_ref();
+    let has_no_owners =
+        access.grants.is_none() && owner.is_none_or(|owner| owner.to_string() == EVERYONE);
+    let is_ours = owner.is_some_and(|owner| is_trusted(owner, ours));
+    (!is_ours && !has_no_owners).then(|| OtherOwner {
+        owner: owner.map_or_else(|| "nobody".to_owned(), Sid::to_string),
         ours: ours.to_string(),
-    }))
+    })
 }
 
 /// The root of a drive is such a directory: all users may add directories to it.
@@ -74,12 +81,15 @@ pub(super) fn is_sticky(metadata: &Metadata, place: AclTarget<'_>) -> bool {
         && found.is_ok_and(|(access, ours)| of_access(&access, &ours, REPLACING).is_none())
 }
 
-pub(super) fn closing_command(path: &Path, id: Option<&str>) -> String {
+pub(super) fn remedy(path: &Path, id: Option<&str>) -> String {
     let path = path.display();
     match id {
         // An inherited right can be removed only after the list has become the file's own.
-        Some(id) => format!("icacls \"{path}\" /inheritance:d /remove:g *{id}"),
-        None => format!("icacls \"{path}\" /reset"),
+        Some(id) => format!("close it with `icacls \"{path}\" /inheritance:d /remove:g *{id}`"),
+        None => format!(
+            "give it a list with `icacls \"{path}\" /reset`; a drive with FAT or exFAT has no such lists, so choose a place on a \
+             drive with NTFS"
+        ),
     }
 }
 
@@ -160,7 +170,7 @@ fn name_of(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::security::tests::sid;
+    use crate::os::security::tests::{sid, sid_of};
 
     fn access_of(grants: &[(&Sid, u32)]) -> Access {
         let grant = |(sid, rights): &(&Sid, u32)| Grant {
@@ -186,10 +196,9 @@ mod tests {
         );
         let found = who(&[(&ours, u32::MAX), (&users, 0x13_01bf)]).expect("they modify");
         assert_eq!(found.to_string(), "the group Users");
-        let command = found.closing_command(Path::new(r"C:\x"));
         assert_eq!(
-            command,
-            r#"icacls "C:\x" /inheritance:d /remove:g *S-1-5-32-545"#
+            found.remedy(Path::new(r"C:\x")),
+            r#"close it with `icacls "C:\x" /inheritance:d /remove:g *S-1-5-32-545`"#
         );
         let found = who(&[(&bob, WRITE_DAC)]).expect("he can take the right");
         assert_eq!(found.to_string(), "the account S-1-5-21-1-2-3-1001");
@@ -197,7 +206,32 @@ mod tests {
             owner: None,
             grants: None,
         };
-        assert!(of_access(&none, &ours, WRITING).is_some());
+        let found = of_access(&none, &ours, WRITING).expect("there is no list");
+        let remedy = found.remedy(Path::new(r"E:\x"));
+        assert!(remedy.contains("a drive with NTFS"), "{remedy}");
+    }
+
+    #[test]
+    fn a_drive_without_access_lists_has_no_other_owner() {
+        let ours = sid(&[21, 1, 2, 3, 1000]);
+        let bob = sid(&[21, 1, 2, 3, 1001]);
+        let everyone = sid_of(1, &[0]);
+        for (owner, has_list, is_other) in [
+            (Some(&ours), true, false),
+            (Some(&bob), true, true),
+            (Some(&bob), false, true),
+            (Some(&everyone), true, true),
+            (Some(&everyone), false, false),
+            (None, true, true),
+            (None, false, false),
+        ] {
+            let access = Access {
+                owner: owner.cloned(),
+                grants: has_list.then(Vec::new),
+            };
+            let found = owner_besides(&access, &ours);
+            assert_eq!(found.is_some(), is_other, "{access:?}");
+        }
     }
 
     #[test]

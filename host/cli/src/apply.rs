@@ -1,0 +1,195 @@
+//! `apply`: makes the daemons as a file declares them, and nothing else; `export` writes such a file.
+//!
+//! The file is compared with what the host has, which gives a plan. The plan is printed or carried out, one daemon after the
+//! other in the start order. A second `apply` of the same file finds nothing to do. Daemons that the file doesn't name are
+//! left alone, unless an earlier `apply` of the same file had installed them and `--prune` is given.
+
+mod declared;
+mod export;
+mod plan;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use dae_runtime::os::control_client::ControlClient;
+use serde::Serialize;
+use serde_json::json;
+
+use super::Session;
+use super::client::Client;
+use super::exit::{self, Fault};
+use super::interrupted;
+use dae_store::daemon_config::DaemonConfig;
+use dae_store::registry::DAE_NAME;
+use dae_store::report::{
+    Configured, InstallRequest, Installed, Status, TakesEffect, UninstallRequest, Uninstalled,
+};
+use declared::DeclaredSet;
+pub(super) use export::{ExportArgs, export};
+use plan::{Action, PlannedDaemon, PresentDaemon};
+
+/// The file if none is named.
+const FILE_DEFAULT: &str = "dae.toml";
+
+/// The arguments of `apply`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The file is TOML. Paths in it are relative to its directory:
+
+  [daemons.Sorter]
+  file = \"target/release/libsorter.so\"
+  port = 4000                        # without it the daemon keeps the one it has
+  mode = \"subprocess\"                # or \"in-process\"
+  config = { every_ms = 500 }        # for the daemon's own code
+  after = [\"Index\"]                  # these must be ready first
+  bounds = { memory_bytes = 268435456 }
+  settings = { restart = { burst_max = 10 } }
+
+Examples:
+  dae-host apply --dry-run           what would change
+  dae-host apply -f prod.toml --prune"
+)]
+pub(super) struct Args {
+    /// The file that declares the daemons
+    #[arg(short, long, value_name = "FILE", default_value = FILE_DEFAULT)]
+    file: PathBuf,
+    /// Print the plan, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Uninstall the daemons that an earlier `apply` of this file had installed and that it names no more
+    #[arg(long)]
+    prune: bool,
+}
+
+/// A line of the plan, and its outcome.
+#[derive(Debug, Serialize)]
+struct AppliedDaemon<'a> {
+    #[serde(flatten)]
+    planned: &'a PlannedDaemon,
+    /// True once it is done.
+    done: bool,
+    /// The reason for a failure, a text.
+    error: Option<String>,
+}
+
+/// Makes the daemons as the file declares them.
+pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
+    let set = DeclaredSet::read(&args.file)?;
+    let mut client = interrupted::client(session)?;
+    let present = present(&mut client)?;
+    let plan = plan::plan(&set, &present, args.prune);
+    let (mut outcomes, mut failed) = (Vec::new(), None);
+    for planned in &plan {
+        let done = match args.dry_run || !planned.action.changes() {
+            true => Ok(()),
+            false => carry_out(&mut client, &set, planned),
+        };
+        if planned.action.changes() && !session.out.json {
+            report(session, planned, done.as_ref().err())?;
+        }
+        if let Err(error) = &done {
+            failed.get_or_insert(exit::code(error));
+        }
+        outcomes.push(AppliedDaemon {
+            planned,
+            done: !args.dry_run && done.is_ok(),
+            error: done.err().map(|error| format!("{error:#}")),
+        });
+    }
+    match session.out.json {
+        true => session.out.document(&outcomes)?,
+        false => conclude(session, args, &plan),
+    }
+    failed.map_or(Ok(()), |code| Err(Fault::Reported(code).into()))
+}
+
+/// Returns the daemons that the host has.
+fn present(client: &mut Client<ControlClient>) -> Result<Vec<PresentDaemon>> {
+    let statuses: Vec<Status> = client.ask("list", &json!([]))?;
+    let own = statuses
+        .into_iter()
+        .filter(|one| !one.foreign && one.name != DAE_NAME);
+    own.map(|status| {
+        let config: DaemonConfig = client.ask("config", &[&status.name])?;
+        Ok(PresentDaemon { status, config })
+    })
+    .collect()
+}
+
+fn report(session: &Session, planned: &PlannedDaemon, error: Option<&anyhow::Error>) -> Result<()> {
+    match error {
+        None => session.out.changes(planned, &planned.to_string()),
+        Some(error) => {
+            session.out.note(&format!("{planned}: failed: {error:#}"));
+            Ok(())
+        }
+    }
+}
+
+/// Prints the summary, and what the plan leaves to a person.
+fn conclude(session: &Session, args: &Args, plan: &[PlannedDaemon]) {
+    let count = |wanted: fn(&Action) -> bool| plan.iter().filter(|one| wanted(&one.action)).count();
+    let left: Vec<&str> = plan
+        .iter()
+        .filter(|one| one.action == Action::Left)
+        .map(|one| one.name.as_str())
+        .collect();
+    if !left.is_empty() {
+        session.out.note(&format!(
+            "an earlier apply of this file had installed {}; --prune uninstalls what the file names no more",
+            left.join(", ")
+        ));
+    }
+    let (changed, same) = (
+        count(Action::changes),
+        count(|action| *action == Action::Unchanged),
+    );
+    let note = match (changed, args.dry_run) {
+        (0, _) => format!(
+            "{same} daemons are as {} declares them",
+            args.file.display()
+        ),
+        (_, true) => format!("{changed} to change, {same} unchanged; nothing was done (--dry-run)"),
+        (_, false) => format!("{changed} changed, {same} unchanged"),
+    };
+    session.out.note(&note);
+}
+
+/// Carries out one line of the plan.
+fn carry_out(
+    client: &mut Client<ControlClient>,
+    set: &DeclaredSet,
+    planned: &PlannedDaemon,
+) -> Result<()> {
+    let name = &planned.name;
+    if planned.action == Action::Remove {
+        let request = UninstallRequest {
+            name: name.clone(),
+            purge: false,
+        };
+        client.ask::<Uninstalled>("uninstall", &[request])?;
+        return Ok(());
+    }
+    let declared = set.daemons.get(name);
+    let declared = declared.context("a planned daemon is declared")?;
+    let is_new = planned.action == Action::Install;
+    if is_new || planned.brings_file {
+        let request = InstallRequest {
+            name: Some(name.clone()),
+            file: declared.file.clone(),
+            // A daemon that runs gets another port by a restart, below.
+            port: declared.port.filter(|_| is_new),
+            config: Some(declared.config.clone()),
+            settings: Some(declared.settings.clone()),
+            mode: Some(declared.mode()),
+            replace: !is_new,
+            applied_from: Some(set.path.clone()),
+            ..InstallRequest::default()
+        };
+        client.ask::<Installed>("install", &[request])?;
+    }
+    if !is_new && (!planned.brings_file || planned.takes_effect == TakesEffect::Restart) {
+        client.ask::<Configured>("configure", &[declared.values(name)])?;
+    }
+    Ok(())
+}

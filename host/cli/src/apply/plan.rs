@@ -1,0 +1,236 @@
+//! The plan of `apply`: the declared daemons compared with those of the host. A pure function, but for the hash of each
+//! declared file.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::declared::{Declared, DeclaredSet};
+use crate::words;
+use dae_store::daemon_config::DaemonConfig;
+use dae_store::difference::differences;
+use dae_store::report::{Status, TakesEffect};
+
+/// A daemon that the host has.
+#[derive(Debug)]
+pub(super) struct PresentDaemon {
+    pub(super) status: Status,
+    pub(super) config: DaemonConfig,
+}
+
+/// The action for one daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Action {
+    /// It is new.
+    Install,
+    /// It has other values, or its file has other content.
+    Change,
+    /// It is as declared.
+    Unchanged,
+    /// An earlier `apply` of the file had installed it, and it is to go.
+    Remove,
+    /// An earlier `apply` of the file had installed it, and nothing says that it is to go.
+    Left,
+}
+
+impl Action {
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self, Action::Unchanged | Action::Left)
+    }
+}
+
+/// A line of the plan.
+#[derive(Debug, Serialize)]
+pub(super) struct PlannedDaemon {
+    /// The daemon's name.
+    pub(super) name: String,
+    /// The action.
+    pub(super) action: Action,
+    /// The changed values, each with the value before and now, for a person.
+    pub(super) changed: Vec<String>,
+    /// The way in which a change takes effect.
+    pub(super) takes_effect: TakesEffect,
+    /// True if the code changes, or the file that it comes from.
+    #[serde(skip)]
+    pub(super) brings_file: bool,
+}
+
+/// Formats the line as a person reads plans: `+ New`, `~ Changed: what (how)`, `- Removed`.
+impl fmt::Display for PlannedDaemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, changed) = (&self.name, self.changed.join(", "));
+        match self.action {
+            Action::Install => write!(f, "+ {name}: {changed}"),
+            Action::Change => {
+                let how = match self.takes_effect {
+                    TakesEffect::Restart => "restart",
+                    TakesEffect::NextStart => "from its next start on",
+                    TakesEffect::Reload | TakesEffect::Unchanged => "reload",
+                };
+                write!(f, "~ {name}: {changed} ({how})")
+            }
+            Action::Remove => write!(f, "- {name}"),
+            Action::Unchanged | Action::Left => write!(f, "= {name}"),
+        }
+    }
+}
+
+/// Compares the declared daemons with those of the host. Removals come last.
+pub(super) fn plan(
+    set: &DeclaredSet,
+    present: &[PresentDaemon],
+    is_pruned: bool,
+) -> Vec<PlannedDaemon> {
+    let declared = set.order.iter().filter_map(|name| {
+        let declared = set.daemons.get(name)?;
+        let found = present.iter().find(|one| one.status.name == *name);
+        Some(match found {
+            Some(found) => compared(name, declared, found),
+            None => new(name, declared),
+        })
+    });
+    let is_ours = |one: &&PresentDaemon| {
+        let from = one.config.applied_from.as_deref();
+        from == Some(set.path.as_path()) && !set.daemons.contains_key(&one.status.name)
+    };
+    let gone = present.iter().filter(is_ours).map(|one| PlannedDaemon {
+        name: one.status.name.clone(),
+        action: match is_pruned {
+            true => Action::Remove,
+            false => Action::Left,
+        },
+        changed: Vec::new(),
+        takes_effect: TakesEffect::Unchanged,
+        brings_file: false,
+    });
+    declared.chain(gone).collect()
+}
+
+fn new(name: &str, declared: &Declared) -> PlannedDaemon {
+    PlannedDaemon {
+        name: name.to_owned(),
+        action: Action::Install,
+        changed: vec![declared.file.display().to_string()],
+        takes_effect: TakesEffect::Reload,
+        brings_file: true,
+    }
+}
+
+fn compared(name: &str, declared: &Declared, found: &PresentDaemon) -> PlannedDaemon {
+    let PresentDaemon { status, config } = found;
+    let file = file_changes(declared, status);
+    let port = declared.port.map_or(config.port, Some);
+    let is_pinned = config.port_pinned || declared.port.is_some();
+    let values = |port: Option<u16>, mode, config: &Value, settings: &Value| json!({"port": port, "mode": mode, "config": config, "settings": settings});
+    let before = values(config.port, config.mode, &config.config, &config.given);
+    let now = values(port, declared.mode(), &declared.config, &declared.settings);
+    let mut changed = file.clone();
+    changed.extend(
+        differences("", &before, &now)
+            .iter()
+            .map(ToString::to_string),
+    );
+    if is_pinned != config.port_pinned && port == config.port {
+        changed.push("port: pinned".to_owned());
+    }
+    let is_down = matches!(status.state.as_str(), "stopped" | "finished");
+    let takes_effect = match changed.is_empty() {
+        true => TakesEffect::Unchanged,
+        false if is_down => TakesEffect::NextStart,
+        false if port != config.port => TakesEffect::Restart,
+        false => TakesEffect::Reload,
+    };
+    PlannedDaemon {
+        name: name.to_owned(),
+        action: match changed.is_empty() {
+            true => Action::Unchanged,
+            false => Action::Change,
+        },
+        changed,
+        takes_effect,
+        brings_file: !file.is_empty(),
+    }
+}
+
+/// Returns the differences between the declared file and the one that is installed. A file that can't be read counts as
+/// changed: the host says why it can't.
+fn file_changes(declared: &Declared, status: &Status) -> Vec<String> {
+    let path = declared.file.display().to_string();
+    let mut changed = Vec::new();
+    if status.source.as_deref() != Some(path.as_str()) {
+        let before = status.source.as_deref().unwrap_or("-");
+        changed.push(format!("file: {before} → {path}"));
+    }
+    let hash = hash_of(&declared.file).unwrap_or_default();
+    if hash != status.hash {
+        let (before, now) = (words::short_hash(&status.hash), words::short_hash(&hash));
+        changed.push(match now {
+            "" => "file: can't be read".to_owned(),
+            now => format!("file content: {before} → {now}"),
+        });
+    }
+    changed
+}
+
+fn hash_of(file: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(file)?)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::declared;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    fn present(name: &str, applied_from: Option<&str>) -> PresentDaemon {
+        PresentDaemon {
+            status: Status {
+                name: name.to_owned(),
+                state: "ready".to_owned(),
+                ..Status::default()
+            },
+            config: DaemonConfig {
+                name: name.to_owned(),
+                source: None,
+                port: None,
+                port_pinned: false,
+                mode: dae_store::report::Mode::InProcess,
+                config: json!({}),
+                settings: json!({}),
+                origins: BTreeMap::new(),
+                given: json!({}),
+                applied_from: applied_from.map(PathBuf::from),
+            },
+        }
+    }
+
+    #[test]
+    fn only_what_the_same_file_had_installed_is_removed_and_only_if_asked() {
+        let set = declared::DeclaredSet {
+            path: PathBuf::from("/set/dae.toml"),
+            daemons: BTreeMap::new(),
+            order: Vec::new(),
+        };
+        let present = [
+            present("Ours", Some("/set/dae.toml")),
+            present("Others", Some("/other/dae.toml")),
+            present("ByHand", None),
+        ];
+        for (is_pruned, action) in [(true, Action::Remove), (false, Action::Left)] {
+            let plan = plan(&set, &present, is_pruned);
+            let found: Vec<_> = plan
+                .iter()
+                .map(|one| (one.name.as_str(), one.action))
+                .collect();
+            assert_eq!(found, [("Ours", action)]);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! `call --repeat`: a load test in one line.
+//!
+//! Each connection sends its calls one after the other, so the latency of a call is what one guest waits for. Latencies are
+//! counted in a histogram with three significant digits; the time for reading arguments and for connecting is no part of
+//! them.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::CallArgs;
+use crate::Session;
+use crate::exit::Fault;
+use crate::guest::DaemonAddress;
+
+/// The significant digits of a latency. Three keep the histogram at some 100 KB.
+const DIGITS: u8 = 3;
+
+/// The longest latency that is told from longer ones (ns): an hour.
+const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+
+/// The most rows of the drawn histogram; they fit on a screen of 24 lines with the summary.
+const ROWS_MAX: usize = 16;
+
+/// The longest bar of the drawn histogram (cells).
+const BAR_CELLS: u64 = 40;
+
+/// The quantiles that are printed, in percent.
+const QUANTILES: [f64; 5] = [50.0, 90.0, 95.0, 99.0, 99.9];
+
+/// The calls of a load test.
+pub(super) struct Load<'a> {
+    pub(super) daemon: &'a DaemonAddress,
+    pub(super) command: &'a str,
+    pub(super) arguments: &'a [Box<RawValue>],
+    pub(super) args: &'a CallArgs,
+}
+
+/// The result of a load test.
+#[derive(Debug, Serialize)]
+struct LoadReport {
+    /// The number of calls that were answered, errors included.
+    calls: u64,
+    /// The number of calls that were answered with an error, or not at all.
+    errors: u64,
+    /// The first error, a text.
+    first_error: Option<String>,
+    connections: u64,
+    seconds: f64,
+    calls_per_s: f64,
+    min_us: f64,
+    mean_us: f64,
+    p50_us: f64,
+    p90_us: f64,
+    p95_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+    max_us: f64,
+}
+
+/// The results of one connection.
+struct OneGuest {
+    latencies: Histogram<u64>,
+    errors: u64,
+    first_error: Option<String>,
+}
+
+impl Load<'_> {
+    /// Makes the calls and prints the latencies.
+    ///
+    /// # Errors
+    /// A connection can't be made, or at least one call failed.
+    pub(super) fn run(&self, session: &Session) -> Result<()> {
+        let (calls, connections) = (self.args.repeat.unwrap_or(1), self.args.concurrency());
+        let next = AtomicU64::new(0);
+        let began = Instant::now();
+        let guests = thread::scope(|scope| {
+            let one = || self.one_guest(&next, calls);
+            let threads: Vec<_> = (0..connections)
+                .map(|_| thread::Builder::new().spawn_scoped(scope, one))
+                .collect::<Result<_, _>>()
+                .context(
+                    "cannot start a thread for each connection; choose a smaller --concurrency",
+                )?;
+            let joined = threads.into_iter().map(|thread| {
+                let ended = thread.join();
+                ended.unwrap_or_else(|_| {
+                    Err(anyhow!("a connection ended by a fault of this program"))
+                })
+            });
+            joined.collect::<Result<Vec<_>>>()
+        })?;
+        let seconds = began.elapsed().as_secs_f64();
+        let (latencies, report) = summary(guests, connections, seconds)?;
+        match session.out.json {
+            true => session.out.document(&report)?,
+            false => session.out.line(&text(&latencies, &report))?,
+        }
+        match &report.first_error {
+            None => Ok(()),
+            Some(error) => bail!(
+                "{} of {calls} calls failed; the first: {error}",
+                report.errors
+            ),
+        }
+    }
+
+    /// Makes calls over one connection while there are any left.
+    fn one_guest(&self, next: &AtomicU64, calls: u64) -> Result<OneGuest> {
+        let mut guest = OneGuest {
+            latencies: histogram()?,
+            errors: 0,
+            first_error: None,
+        };
+        let connect = || {
+            let mut client = self.daemon.connect()?;
+            if let Some(limit) = self.args.timeout {
+                client.wait_at_most(limit);
+            }
+            anyhow::Ok(client)
+        };
+        let mut client = connect()?;
+        while next.fetch_add(1, Ordering::Relaxed) < calls {
+            let began = Instant::now();
+            let answer = client.call(self.command, &self.arguments);
+            guest
+                .latencies
+                .saturating_record(nanoseconds(began.elapsed()));
+            let Err(error) = answer else { continue };
+            guest.errors += 1;
+            let is_answered = matches!(error.downcast_ref(), Some(Fault::Answered { .. }));
+            guest
+                .first_error
+                .get_or_insert_with(|| format!("{error:#}"));
+            if !is_answered {
+                // After a lost connection or a late answer the next reply could belong to this call.
+                client = connect()?;
+            }
+        }
+        Ok(guest)
+    }
+}
+
+/// Returns an empty histogram for latencies of up to an hour, in nanoseconds.
+fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS)?)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn summary(
+    guests: Vec<OneGuest>,
+    connections: u64,
+    seconds: f64,
+) -> Result<(Histogram<u64>, LoadReport)> {
+    let mut latencies = histogram()?;
+    let (mut errors, mut first_error) = (0, None);
+    for guest in guests {
+        latencies.add(&guest.latencies)?;
+        errors += guest.errors;
+        first_error = first_error.or(guest.first_error);
+    }
+    let quantile = |percent: f64| microseconds(latencies.value_at_percentile(percent));
+    let [p50_us, p90_us, p95_us, p99_us, p999_us] = QUANTILES.map(quantile);
+    let calls = latencies.len();
+    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
+    let calls_per_s = (calls as f64 / seconds).round();
+    let report = LoadReport {
+        calls,
+        errors,
+        first_error,
+        connections,
+        seconds,
+        calls_per_s,
+        min_us: microseconds(latencies.min()),
+        mean_us: (latencies.mean() / 100.0).round() / 10.0,
+        p50_us,
+        p90_us,
+        p95_us,
+        p99_us,
+        p999_us,
+        max_us: microseconds(latencies.max()),
+    };
+    Ok((latencies, report))
+}
+
+/// Returns microseconds with one decimal.
+#[expect(clippy::cast_precision_loss, reason = "the value has three digits")]
+fn microseconds(nanoseconds: u64) -> f64 {
+    (nanoseconds as f64 / 100.0).round() / 10.0
+}
+
+fn text(latencies: &Histogram<u64>, report: &LoadReport) -> String {
+    let LoadReport {
+        calls,
+        errors,
+        connections,
+        seconds,
+        calls_per_s,
+        ..
+    } = report;
+    let plural = if *connections == 1 { "" } else { "s" };
+    let mut text = format!(
+        "{calls} calls over {connections} connection{plural} in {seconds:.2} s: {calls_per_s} a second, {errors} errors\n"
+    );
+    let facts = [
+        ("min", report.min_us),
+        ("p50", report.p50_us),
+        ("p90", report.p90_us),
+        ("p95", report.p95_us),
+        ("p99", report.p99_us),
+        ("p99.9", report.p999_us),
+        ("max", report.max_us),
+    ];
+    let facts = facts.map(|(name, value)| format!("{name} {}", time(value)));
+    text.push_str(&facts.join("  "));
+    text.push('\n');
+    let rows = rows(latencies);
+    let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(1);
+    for (limit, count) in rows {
+        let cells = (count * BAR_CELLS).div_ceil(most);
+        let bar = "█".repeat(usize::try_from(cells).unwrap_or(0));
+        let _ = write!(text, "\n{:>9} {count:>9} {bar}", time(limit));
+    }
+    text
+}
+
+/// Formats microseconds with the unit that people read best.
+fn time(us: f64) -> String {
+    match us {
+        _ if us < 1_000.0 => format!("{us:.0} µs"),
+        _ if us < 1_000_000.0 => format!("{:.1} ms", us / 1_000.0),
+        _ => format!("{:.1} s", us / 1_000_000.0),
+    }
+}
+
+/// Returns the upper limits of the histogram's rows (µs) with their counts. Each row is a fixed factor wider than the one
+/// before.
+fn rows(latencies: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let (min, max) = (latencies.min().max(1), latencies.max().max(1));
+    let mut factor = 2.0_f64.powf(0.25);
+    #[expect(clippy::cast_precision_loss, reason = "the value has three digits")]
+    let (min, ratio) = (min as f64, max as f64 / min as f64);
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let rows_max = ROWS_MAX as f64;
+    while ratio.ln() / factor.ln() > rows_max {
+        factor = factor.powi(2);
+    }
+    let mut rows = Vec::new();
+    let (mut limit, mut before) = (min * factor, 0);
+    while before < latencies.len() && rows.len() <= ROWS_MAX + 1 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a time in nanoseconds is far below the limit"
+        )]
+        let below = latencies.count_between(0, limit as u64);
+        rows.push(((limit / 100.0).round() / 10.0, below - before));
+        (limit, before) = (limit * factor, below);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn latencies(values_us: &[u64]) -> Histogram<u64> {
+        let mut latencies = histogram().unwrap();
+        for value in values_us {
+            latencies.saturating_record(value * 1000);
+        }
+        latencies
+    }
+
+    #[test]
+    fn each_latency_is_in_one_row() {
+        for values in [&[5][..], &[10, 20, 30, 1000, 50_000], &[1, 10_000_000]] {
+            let rows = rows(&latencies(values));
+            let counted: u64 = rows.iter().map(|(_, count)| count).sum();
+            assert_eq!(counted, values.len() as u64, "{rows:?}");
+            assert!(rows.len() <= ROWS_MAX + 2, "{rows:?}");
+            assert!(rows.is_sorted_by(|a, b| a.0 < b.0), "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_has_the_unit_that_people_read_best() {
+        assert_eq!(
+            [42.0, 1_234.0, 2_500_000.0].map(time),
+            ["42 µs", "1.2 ms", "2.5 s"]
+        );
+    }
+}

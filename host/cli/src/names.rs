@@ -1,0 +1,153 @@
+//! Several daemons at once: by their names, by patterns such as `web-*`, or `--all`.
+
+use anyhow::Result;
+use glob::Pattern;
+use serde::Serialize;
+use serde_json::json;
+
+use super::Session;
+use super::client::Client;
+use super::exit::{self, Fault};
+use dae_runtime::os::control_client::ControlClient;
+use dae_store::registry::DAE_NAME;
+use dae_store::report::Status;
+
+/// The characters that make a word a pattern. No daemon's name has one.
+const PATTERN_CHARACTERS: [char; 3] = ['*', '?', '['];
+
+/// The arguments that name daemons.
+#[derive(Debug, clap::Args)]
+pub(super) struct Names {
+    /// The daemons' names, or patterns with * and ?, such as 'web-*'
+    #[arg(required_unless_present = "all", value_name = "NAME")]
+    names: Vec<String>,
+    /// All daemons of this host
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+}
+
+impl Names {
+    /// Returns the only name, if it is given as it is.
+    pub(super) fn single(&self) -> Option<&str> {
+        match self.names.as_slice() {
+            [name] if !is_pattern(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Returns the names that are meant. The host is asked only if there is a pattern.
+    ///
+    /// # Errors
+    /// See [`Names::among`].
+    pub(super) fn of_host(&self, client: &mut Client<ControlClient>) -> Result<Vec<String>> {
+        if !self.all && !self.names.iter().any(|name| is_pattern(name)) {
+            return Ok(self.names.clone());
+        }
+        let daemons: Vec<Status> = client.ask("list", &json!([]))?;
+        let own = daemons.into_iter().filter(|one| !one.foreign);
+        let names: Vec<String> = own.map(|one| one.name).collect();
+        self.among(names.iter().filter(|name| *name != DAE_NAME))
+    }
+
+    /// Returns the names that are meant among the known ones: each once, in the order of the words.
+    ///
+    /// # Errors
+    /// A pattern can't be read, or matches no daemon.
+    pub(super) fn among<'a>(
+        &self,
+        known: impl Iterator<Item = &'a String> + Clone,
+    ) -> Result<Vec<String>> {
+        if self.all {
+            return Ok(known.cloned().collect());
+        }
+        let mut found: Vec<String> = Vec::new();
+        for word in &self.names {
+            let names: Vec<&String> = match is_pattern(word) {
+                false => vec![word],
+                true => {
+                    let pattern = pattern(word)?;
+                    known.clone().filter(|name| pattern.matches(name)).collect()
+                }
+            };
+            if names.is_empty() {
+                return Err(Fault::Refused {
+                    code: "unknown-daemon".to_owned(),
+                    message: format!("no daemon's name matches {word}; `list` shows all"),
+                }
+                .into());
+            }
+            for name in names {
+                if !found.contains(name) {
+                    found.push(name.clone());
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn is_pattern(word: &str) -> bool {
+    word.contains(PATTERN_CHARACTERS)
+}
+
+fn pattern(word: &str) -> Result<Pattern, Fault> {
+    Pattern::new(word).map_err(|error| Fault::Usage(format!("{word} is no pattern: {error}")))
+}
+
+/// Runs `act` for one name after another. Prints a sentence after each, or one array at the end with `--json`.
+pub(super) fn each<T: Serialize>(
+    session: &Session,
+    names: &[String],
+    mut act: impl FnMut(&str) -> Result<(T, String)>,
+) -> Result<()> {
+    let (mut done, mut failed) = (Vec::new(), None);
+    for name in names {
+        match act(name) {
+            Ok((value, _)) if session.out.json => done.push(value),
+            Ok((value, sentence)) => session.out.done(&value, &sentence)?,
+            Err(error) => {
+                let code = exit::report(&error);
+                failed.get_or_insert(code);
+            }
+        }
+    }
+    if session.out.json {
+        session.out.document(&done)?;
+    }
+    failed.map_or(Ok(()), |code| Err(Fault::Reported(code).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn among(words: &[&str], all: bool) -> Result<Vec<String>> {
+        let names = Names {
+            names: words.iter().map(|word| (*word).to_owned()).collect(),
+            all,
+        };
+        let known = ["api", "web-1", "web-2", "Web-3"].map(str::to_owned);
+        names.among(known.iter())
+    }
+
+    #[test]
+    fn names_and_patterns_stand_for_daemons_each_once() {
+        for (words, expected) in [
+            (&["web-*"][..], &["web-1", "web-2"][..]),
+            (&["*eb-?"], &["web-1", "web-2", "Web-3"]),
+            (&["web-2", "web-*", "new"], &["web-2", "web-1", "new"]),
+            (&["web-[12]"], &["web-1", "web-2"]),
+        ] {
+            assert_eq!(among(words, false).unwrap(), expected, "{words:?}");
+        }
+        assert_eq!(among(&[], true).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_pattern_that_matches_nothing_or_is_none_is_an_error() {
+        let error = among(&["db-*"], false).unwrap_err();
+        assert_eq!(exit::code(&error), exit::Code::UnknownName, "{error}");
+        let error = among(&["web-["], false).unwrap_err();
+        assert_eq!(exit::code(&error), exit::Code::Usage, "{error}");
+    }
+}
