@@ -50,6 +50,7 @@ mod shutdown;
 mod staging;
 mod status;
 mod topics;
+mod usage;
 mod watch;
 
 use std::path::PathBuf;

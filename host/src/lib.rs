@@ -23,4 +23,6 @@ pub use dae::Dae;
 #[doc(inline)]
 pub use dae_runtime::instance::worker;
 #[doc(inline)]
-pub use dae_store::{config, event, home, log, manifest, registry, report, restart, settings};
+pub use dae_store::{
+    config, event, home, log, manifest, registry, report, restart, settings, usage,
+};

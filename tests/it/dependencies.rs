@@ -42,7 +42,7 @@ const LICENCE_EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// Packages that occur in several versions, each with the reason.
-const VERSION_EXCEPTIONS: [(&str, &str); 9] = [
+const VERSION_EXCEPTIONS: [(&str, &str); 10] = [
     (
         "bit-set",
         "proptest wants 0.8, jsonschema 0.11; tests alone",
@@ -59,6 +59,10 @@ const VERSION_EXCEPTIONS: [(&str, &str); 9] = [
         "abi_stable 0.11.3, the last there is, wants 0.7",
     ),
     ("signal-hook", "crossterm wants 0.3, for reedline; ours 0.4"),
+    (
+        "signal-hook",
+        "crossterm 0.29, the newest, wants 0.3, ours 0.4",
+    ),
     (
         "syn",
         "the macros of abi_stable want 1, most others 2, ours 3",

@@ -64,6 +64,16 @@ pub(super) struct Client<S> {
     during_call: DuringCall,
 }
 
+/// The result of a limited wait for an event.
+pub(super) enum EventWait {
+    /// The event's arguments.
+    Event(Arguments),
+    /// None has come in time.
+    None,
+    /// The peer has closed the connection.
+    Closed,
+}
+
 /// A stream whose reads and writes can have a time limit.
 pub(super) trait Stream: Read + Write {
     /// Sets the limit of each read and write; `None` for none.
@@ -190,6 +200,18 @@ impl<S: Stream> Client<S> {
             }
         }
         Ok(None)
+    }
+
+    /// Returns the arguments of the next line of that name, if it comes before the deadline. A line that has come in
+    /// part by then is not lost.
+    pub(super) fn event_before(&mut self, name: &str, deadline: Instant) -> Result<EventWait> {
+        self.deadline = Some(deadline);
+        match self.event(name) {
+            Ok(Some(arguments)) => Ok(EventWait::Event(arguments)),
+            Ok(None) => Ok(EventWait::Closed),
+            Err(_) if Instant::now() >= deadline => Ok(EventWait::None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until the peer has closed the connection, or until the deadline.

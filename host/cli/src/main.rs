@@ -4,7 +4,8 @@
 //! none. Every other command that needs a host talks to a running one over its control socket (see `client`) and ends.
 //! `install` and `uninstall` also work without a host, on the store itself, under the home's lock.
 //!
-//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `query`, `call`, `logs`, `events`. They share a
+//! Each group of commands has one file: `run`, `shutdown`, `new`, `dev`, `change`, `list`, `top`, `query`, `call`, `logs`,
+//! `events`. They share a
 //! [`Session`] and nothing else. All of them print through `show` and end through `exit`.
 
 mod apply;
@@ -30,6 +31,7 @@ mod history;
 mod incoming;
 mod interrupted;
 mod json_object;
+mod list;
 mod listen;
 mod logs;
 mod man;
@@ -47,6 +49,7 @@ mod source;
 mod suggest;
 mod table;
 mod time_span;
+mod top;
 mod upgrade;
 mod watchdog;
 mod words;
@@ -137,7 +140,9 @@ enum Command {
     /// Move daemons from subprocesses into the host's process; connections stay, no command is lost
     Embed(names::Names),
     /// List all daemons, Dae first
-    List,
+    List(list::Args),
+    /// Show all daemons on a screen that follows them, with logs, and keys that change them
+    Top(top::Args),
     /// Look for daemons of other hosts and programs of this user, and show them
     Scan,
     /// Show one daemon in full
@@ -146,10 +151,10 @@ enum Command {
     Options(query::Name),
     /// Run a daemon's command and print its result as JSON on one line
     Call(call::CallArgs),
-    /// Talk to a daemon: a prompt with completion and its events, or in a pipe a command a line
-    Connect(connect::Args),
     /// Print the events of a daemon or a topic as they come
     Listen(listen::Args),
+    /// Talk to a daemon: a prompt with completion and its events, or in a pipe a command a line
+    Connect(connect::Args),
     /// Write the source of a client with types: the daemon's commands as a Rust trait
     Client(client_trait::ClientArgs),
     /// Show the daemons' log
@@ -272,13 +277,14 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::State(args) => history::state(&session, &args),
         Command::Isolate(names) => change::change(&session, "isolate", &names),
         Command::Embed(names) => change::change(&session, "embed", &names),
-        Command::List => query::list(&session),
+        Command::List(args) => list::list(&session, &args),
+        Command::Top(args) => top::top(session, &args),
         Command::Scan => query::scan(&session),
         Command::Status(name) => query::status(&session, &name),
         Command::Options(name) => query::options(&session, &name),
         Command::Call(args) => call::call(&session, &args),
-        Command::Connect(args) => connect::connect(&session, &args),
         Command::Listen(args) => listen::listen(&session, &args),
+        Command::Connect(args) => connect::connect(&session, &args),
         Command::Client(args) => client_trait::client(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
         Command::Explain(args) => explain::explain(&session, &args),

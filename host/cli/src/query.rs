@@ -1,6 +1,6 @@
-//! Commands that change nothing: `list`, `scan`, `status`, `options`.
+//! Commands that change nothing: `scan`, `status`, `options`.
 //!
-//! `list`, `scan` and `status` ask the host on its control socket. `options` asks it only for the daemon's address, and
+//! `scan` and `status` ask the host on its control socket. `options` asks it only for the daemon's address, and
 //! then calls the daemon itself, as any other guest would.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use super::Session;
 use super::client::Client;
 use super::exit::{Code, Fault};
 use super::guest::{DaemonAddress, address};
+use super::list::Listed;
 use super::signatures;
 use super::words;
 use dae_store::printable::one_line;
@@ -22,16 +23,6 @@ use dae_store::report::{LoadedLibraries, Refused, Retired, Scan, Status};
 pub(super) struct Name {
     /// The daemon's name
     pub(super) name: String,
-}
-
-/// `list`: shows all daemons, Dae first.
-pub(super) fn list(session: &Session) -> Result<()> {
-    let answer = Client::control(session)?.call("list", &json!([]))?;
-    if session.out.json {
-        return session.out.document(&answer);
-    }
-    let daemons: Vec<Status> = serde_json::from_str(answer.get())?;
-    session.out.list(&daemons)
 }
 
 /// `scan`: searches for foreign daemons and shows them.
@@ -65,7 +56,8 @@ pub(super) fn scan(session: &Session) -> Result<()> {
         session.out.note("no foreign daemon is there");
         return Ok(());
     }
-    session.out.list(&scan.daemons)
+    let rows: Vec<Listed> = scan.daemons.into_iter().map(Listed::from).collect();
+    session.out.list(&rows)
 }
 
 fn sockets_listen(count: u64) -> String {

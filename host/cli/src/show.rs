@@ -16,14 +16,17 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::exit::Fault;
+use super::list::Listed;
 use super::{moment, table};
 use dae_store::event::{DaeEvent, EventWeight};
 use dae_store::log::Record;
 use dae_store::printable;
-use dae_store::report::Status;
 
 /// The width if the terminal does not report one (cells).
 const WIDTH_DEFAULT: u16 = 80;
+
+/// The height if the terminal does not report one (lines).
+const HEIGHT_DEFAULT: u16 = 24;
 
 /// The manner in which this run of the program prints.
 #[derive(Debug, Clone, Copy)]
@@ -133,12 +136,41 @@ impl Out {
     }
 
     /// Prints the table of `list`.
-    pub(super) fn list(&self, daemons: &[Status]) -> Result<()> {
-        let text = match self.width {
-            Some(width) => table::fitted(daemons, width, self.ansi),
-            None => table::whole(daemons),
-        };
-        self.styled(&text)
+    pub(super) fn list(&self, rows: &[Listed]) -> Result<()> {
+        self.styled(&self.table(rows))
+    }
+
+    /// Returns the table of `list`, which [`Out::redraw`] may print.
+    pub(super) fn table(&self, rows: &[Listed]) -> String {
+        match self.width {
+            Some(width) => table::fitted(rows, width, self.ansi),
+            None => table::whole(rows),
+        }
+    }
+
+    /// Returns whether standard output is a terminal on which a text can be drawn in place.
+    pub(super) fn can_redraw(&self) -> bool {
+        self.width.is_some() && !self.json && !is_dumb()
+    }
+
+    /// Draws a table, whose cells were escaped before, and a remark in place of what the screen shows. Rows that the
+    /// screen has no room for are left out.
+    pub(super) fn redraw(&self, table: &str, remark: &str) -> Result<()> {
+        let (_, height) = ratatui::crossterm::terminal::size().unwrap_or((0, HEIGHT_DEFAULT));
+        let width = usize::from(self.width.unwrap_or(WIDTH_DEFAULT)).max(1);
+        // The cursor stands in a line of its own.
+        let room = usize::from(height).saturating_sub(1 + remark.chars().count().div_ceil(width));
+        let count = table.lines().count();
+        let mut shown: Vec<&str> = table.lines().take(room).collect();
+        let more = format!("… {} more", count.saturating_sub(room) + 1);
+        if count > room
+            && let Some(last) = shown.last_mut()
+        {
+            *last = &more;
+        }
+        shown.extend(Some(remark).filter(|remark| !remark.is_empty()));
+        let body = shown.join("\x1b[K\n");
+        self.styled(&format!("\x1b[H{body}\x1b[K\n\x1b[J\x1b[A"))
     }
 
     /// Prints an event on a line of its own.
@@ -202,10 +234,14 @@ pub(super) fn stderr_ansi() -> bool {
 }
 
 /// Returns whether colours are allowed: NO_COLOR is unset or empty (no-color.org), and the terminal isn't dumb.
-fn colours_allowed() -> bool {
+pub(super) fn colours_allowed() -> bool {
     let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
-    !is_refused && !is_dumb
+    !is_refused && !is_dumb()
+}
+
+/// Returns whether the terminal can do no more than show one line after another.
+pub(super) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
 fn output_fault(error: io::Error) -> anyhow::Error {

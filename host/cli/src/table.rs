@@ -6,23 +6,32 @@
 
 use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
 
-use super::words::{GAP, aligned, uptime, widths};
+use super::list::Listed;
+use super::words::{GAP, aligned, cpu, memory, uptime, widths};
 use dae_store::printable::one_line;
 use dae_store::report::{Mode, Status};
+use dae_store::usage::Usage;
 
 /// The width to which a name may be cut before a column is dropped (cells).
 const NAME_CELLS_MIN: usize = 16;
 
+/// The contents of a column.
+enum Cells {
+    Status(fn(&Status) -> String),
+    /// Shown only if usage was measured.
+    Usage(fn(&Usage) -> Option<String>),
+}
+
 /// A column of `list`: its heading, its contents, and its priority when the terminal is too narrow.
 struct Column {
     heading: &'static str,
-    cell: fn(&Status) -> String,
+    cell: Cells,
     /// The column with the highest number is dropped first; 0 is never dropped.
     expendable: u8,
 }
 
 /// The columns. The least needed are dropped first: `status` and `--json` still have them.
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 13] = [
     Column::new("NAME", 0, |s| s.name.clone()),
     Column::new("VERSION", 3, |s| s.version.clone()),
     Column::new("MODE", 4, |s| {
@@ -34,29 +43,47 @@ const COLUMNS: [Column; 10] = [
     Column::new("UPTIME", 1, |s| or_dash(s.uptime_ms.map(uptime))),
     Column::new("RESTARTS", 5, |s| or_dash(counted(s, s.restarts))),
     Column::new("CALLS", 2, |s| or_dash(counted(s, s.calls))),
+    Column::wide("GUESTS", 2, |u| Some(u.guests.to_string())),
+    Column::wide("CPU", 1, cpu),
+    Column::wide("MEM", 1, |u| u.memory_bytes.map(memory)),
     Column::new("NOTE", 0, |s| s.source_note.clone()),
 ];
 
-/// Returns all columns; the notes only if there is one.
-fn columns(daemons: &[Status]) -> Vec<&'static Column> {
-    let has_notes = daemons.iter().any(|one| !one.source_note.is_empty());
-    let all = COLUMNS.iter();
-    all.filter(|column| column.heading != "NOTE" || has_notes)
-        .collect()
+/// Returns all columns: the notes only if there is one, and usage only if it was measured.
+fn columns(rows: &[Listed]) -> Vec<&'static Column> {
+    let has_notes = rows.iter().any(|one| !one.status.source_note.is_empty());
+    let has_usage = rows.iter().any(|one| one.usage.is_some());
+    let is_shown = |column: &&Column| match column.cell {
+        Cells::Usage(_) => has_usage,
+        Cells::Status(_) => column.heading != "NOTE" || has_notes,
+    };
+    COLUMNS.iter().filter(is_shown).collect()
 }
 
 impl Column {
     const fn new(heading: &'static str, expendable: u8, cell: fn(&Status) -> String) -> Column {
         Column {
             heading,
-            cell,
+            cell: Cells::Status(cell),
+            expendable,
+        }
+    }
+
+    const fn wide(
+        heading: &'static str,
+        expendable: u8,
+        cell: fn(&Usage) -> Option<String>,
+    ) -> Column {
+        Column {
+            heading,
+            cell: Cells::Usage(cell),
             expendable,
         }
     }
 }
 
 /// Returns the whole table for a pipe: nothing is cut.
-pub(super) fn whole(daemons: &[Status]) -> String {
+pub(super) fn whole(daemons: &[Listed]) -> String {
     aligned(&rows(daemons, &columns(daemons)))
 }
 
@@ -70,7 +97,7 @@ fn counted(daemon: &Status, count: u64) -> Option<u64> {
 }
 
 /// Returns the heading and one row per daemon. Cells hold no blanks, so that a pipe can split them.
-fn rows(daemons: &[Status], columns: &[&Column]) -> Vec<Vec<String>> {
+fn rows(daemons: &[Listed], columns: &[&Column]) -> Vec<Vec<String>> {
     let heading = columns
         .iter()
         .map(|column| column.heading.to_owned())
@@ -81,8 +108,11 @@ fn rows(daemons: &[Status], columns: &[&Column]) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn cell(column: &Column, daemon: &Status) -> String {
-    let text = (column.cell)(daemon);
+fn cell(column: &Column, daemon: &Listed) -> String {
+    let text = match column.cell {
+        Cells::Status(cell) => cell(&daemon.status),
+        Cells::Usage(cell) => daemon.usage.as_ref().and_then(cell).unwrap_or_default(),
+    };
     match text.as_str() {
         "" => "-".to_owned(),
         text => one_line(text).replace(char::is_whitespace, "_"),
@@ -91,7 +121,7 @@ fn cell(column: &Column, daemon: &Status) -> String {
 
 /// Returns the table of `list` in at most `width` cells. Columns are dropped, the most expendable first. If the
 /// remaining ones are still too wide, their texts are cut.
-pub(super) fn fitted(daemons: &[Status], width: u16, ansi: bool) -> String {
+pub(super) fn fitted(daemons: &[Listed], width: u16, ansi: bool) -> String {
     let mut columns = columns(daemons);
     while needs(&rows(daemons, &columns)) > usize::from(width) {
         let Some(last) = most_expendable(&columns) else {
@@ -106,7 +136,7 @@ pub(super) fn fitted(daemons: &[Status], width: u16, ansi: bool) -> String {
         let cut = |cell: String| cell.chars().take(usize::from(width) + 1).collect();
         let row = row.into_iter().map(cut);
         let cells = row.zip(&columns);
-        table.add_row(cells.map(|(text, column)| coloured(text, column, daemon, ansi)));
+        table.add_row(cells.map(|(text, column)| coloured(text, column, &daemon.status, ansi)));
     }
     finish(&mut table, ansi)
 }
@@ -184,10 +214,11 @@ pub(super) fn plain<C: Into<Cell>>(width: u16, heading: impl IntoIterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dae_store::usage::{CommandRates, CpuKind};
 
-    fn daemon(name: &str, state: &str) -> Status {
+    fn daemon(name: &str, state: &str) -> Listed {
         let running = state == "ready";
-        Status {
+        Listed::from(Status {
             name: name.to_owned(),
             plugin: "Sample".to_owned(),
             version: "0.1.0".to_owned(),
@@ -205,10 +236,10 @@ mod tests {
             guests: 0,
             hash: "ab".repeat(32),
             ..Status::default()
-        }
+        })
     }
 
-    fn ecosystem() -> Vec<Status> {
+    fn ecosystem() -> Vec<Listed> {
         vec![
             daemon("Dae", "ready"),
             daemon(&"long-name.".repeat(6), "ready"),
@@ -296,10 +327,54 @@ mod tests {
         assert_eq!(heading, all, "{table}");
     }
 
+    /// Adds what `--wide` measures.
+    fn used(mut daemon: Listed, kind: CpuKind, memory_bytes: Option<u64>) -> Listed {
+        daemon.usage = Some(Usage {
+            name: daemon.status.name.clone(),
+            state: daemon.status.state.clone(),
+            cpu_percent: Some(12.34),
+            cpu_kind: Some(kind),
+            memory_bytes,
+            commands: CommandRates::default(),
+            guests: 3,
+            restarts: 0,
+            generation: 1,
+            uptime_ms: None,
+        });
+        daemon
+    }
+
+    #[test]
+    fn usage_has_columns_where_it_was_measured_and_invents_nothing() {
+        let daemons = [
+            used(daemon("Own", "ready"), CpuKind::Process, Some(3 << 20)),
+            used(daemon("Here", "ready"), CpuKind::Handlers, None),
+            daemon("Foreign", "foreign"),
+        ];
+        let text = whole(&daemons);
+        let ends: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().rev().take(3).collect())
+            .collect();
+        let expected = [
+            ["MEM", "CPU", "GUESTS"],
+            ["3.0M", "12%", "3"],
+            ["-", "~12%", "3"],
+            ["-", "-", "-"],
+        ];
+        assert_eq!(ends, expected, "{text}");
+        let narrow = fitted(&daemons, 80, false);
+        let heading = narrow.lines().next().expect("a heading");
+        assert!(
+            heading.contains("CPU") && heading.contains("MEM"),
+            "{narrow}"
+        );
+    }
+
     #[test]
     fn a_note_has_a_column_where_there_is_one() {
         let mut daemons = ecosystem();
-        daemons[2].source_note = "newer: refused".to_owned();
+        daemons[2].status.source_note = "newer: refused".to_owned();
         assert!(whole(&daemons).ends_with("newer:_refused"));
         let narrow = fitted(&daemons, 60, false);
         assert!(narrow.contains("newer:_refused"), "{narrow}");
@@ -350,7 +425,7 @@ mod tests {
             port: Some(40_123),
             ..Status::default()
         };
-        let text = whole(&[foreign]);
+        let text = whole(&[foreign.into()]);
         let row: Vec<&str> = text
             .lines()
             .last()

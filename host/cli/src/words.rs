@@ -3,6 +3,7 @@
 //! [`dae_store::printable`] escapes and cuts text from others. Everything here is a pure function.
 
 use dae_store::printable::one_line;
+use dae_store::usage::{CpuKind, Usage};
 
 pub(super) use dae_runtime::os::wording::shell_word;
 
@@ -66,6 +67,59 @@ pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
+/// Formats a size of memory in at most five characters, without a blank: `812K`, `3.1M`, `240M`, `1.2G`.
+pub(super) fn memory(bytes: u64) -> String {
+    let units = [
+        ("K", 1_u64 << 10),
+        ("M", 1 << 20),
+        ("G", 1 << 30),
+        ("T", 1 << 40),
+    ];
+    let fits = |(_, unit): &&(&str, u64)| bytes / unit < 1_000;
+    let (name, unit) = units.iter().find(fits).unwrap_or(&units[3]);
+    let tenths = u128::from(bytes) * 10 / u128::from(*unit);
+    match (*name, tenths < 100) {
+        ("K", _) | (_, false) => format!("{}{name}", tenths / 10),
+        (_, true) => format!("{}.{}{name}", tenths / 10, tenths % 10),
+    }
+}
+
+/// Formats CPU time in percent of one core. A `~` marks a share of samples, which is not CPU time in the strict sense.
+pub(super) fn cpu(usage: &Usage) -> Option<String> {
+    let mark = match usage.cpu_kind {
+        Some(CpuKind::Handlers) => "~",
+        _ => "",
+    };
+    usage.cpu_percent.map(|percent| match percent < 9.95 {
+        true => format!("{mark}{percent:.1}%"),
+        false => format!("{mark}{percent:.0}%"),
+    })
+}
+
+/// Formats a number per second in at most five characters: `0`, `7.5`, `340`, `12k`, `1.2M`.
+pub(super) fn rate(per_second: f64) -> String {
+    match per_second {
+        none if none <= 0.0 => "0".to_owned(),
+        few if few < 9.95 => format!("{few:.1}"),
+        some if some < 9_999.5 => format!("{some:.0}"),
+        many if many < 999_500.0 => format!("{:.0}k", many / 1e3),
+        more => format!("{:.1}M", more / 1e6),
+    }
+}
+
+/// Formats a latency in at most five characters: `8.2µ`, `340µ`, `1.2ms`, `12s`.
+pub(super) fn latency(us: f64) -> String {
+    let short = |number: f64, unit: &str| match number < 9.95 {
+        true => format!("{number:.1}{unit}"),
+        false => format!("{number:.0}{unit}"),
+    };
+    match us {
+        _ if us < 999.5 => short(us, "µ"),
+        _ if us < 999_500.0 => short(us / 1e3, "ms"),
+        _ => short(us / 1e6, "s"),
+    }
+}
+
 /// Returns the start of a content hash.
 pub(super) fn short_hash(hash: &str) -> &str {
     hash.get(..HASH_DIGITS).unwrap_or(hash)
@@ -83,6 +137,46 @@ mod tests {
         let first = text.lines().next().expect("a line");
         assert_eq!(first.chars().count(), COLUMN_CHARS_MAX + GAP + 1);
         assert!(text.ends_with(&format!("{wide}  c")));
+    }
+
+    #[test]
+    fn memory_has_at_most_five_characters() {
+        for (bytes, expected) in [
+            (0, "0K"),
+            (831_488, "812K"),
+            (1_023_999, "999K"),
+            (1_024_000, "0.9M"),
+            (3_250_000, "3.0M"),
+            (251_658_240, "240M"),
+            (1 << 30, "1.0G"),
+            (u64::MAX, "16777215T"),
+        ] {
+            assert_eq!(memory(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn rates_and_latencies_have_at_most_five_characters() {
+        for (number, expected) in [
+            (0.0, "0"),
+            (0.3, "0.3"),
+            (9.96, "10"),
+            (340.2, "340"),
+            (9_999.0, "9999"),
+            (12_345.0, "12k"),
+            (1_234_567.0, "1.2M"),
+        ] {
+            assert_eq!(rate(number), expected);
+        }
+        for (us, expected) in [
+            (0.25, "0.2µ"),
+            (12.0, "12µ"),
+            (999.9, "1.0ms"),
+            (340_000.0, "340ms"),
+            (12_000_000.0, "12s"),
+        ] {
+            assert_eq!(latency(us), expected);
+        }
     }
 
     #[test]

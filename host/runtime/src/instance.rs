@@ -254,7 +254,9 @@ impl Instance {
                 parts: 0,
             };
             // It may take its time here, and nobody else waits for the thread.
-            let status = instance.answer_plainly(call, &mut bytes);
+            let number = watchdog::BLOCKING | instance.number;
+            let answer = || instance.answer_plainly(call, &mut bytes);
+            let status = watchdog::during(number, index, false, answer);
             Completion { status, bytes }
         });
         Pending::Blocking(pending::BlockingCommand { thread, begin })
@@ -386,6 +388,20 @@ impl Instance {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Returns the numbers under which the watchdog sees its code: its handlers, those that may
+    /// block, and the work that it has spawned. There are none if the code runs in another process.
+    #[must_use]
+    pub fn numbers_of_code(&self) -> Vec<u64> {
+        match &self.body {
+            Body::InProcess(_, registration) => vec![
+                self.number,
+                watchdog::BLOCKING | self.number,
+                registration.spawned_number(),
+            ],
+            Body::Subprocess(_) | Body::BuiltIn(_) => Vec::new(),
+        }
     }
 
     /// Returns whether it has a connect hook.

@@ -24,6 +24,7 @@
 //! - [`own_program`]: the path at which this program is started again
 //! - [`port`]: ports of the loopback address, and the error of one that is taken
 //! - [`process_group`]: a process with all that it starts
+//! - [`process_usage`]: the CPU time and the memory of processes
 //! - [`service_manager`]: reports to the service manager
 //! - [`shared_memory`]: memory that a host shares with its worker
 //! - [`signals`]: the signals, or console events, that end a host
@@ -60,6 +61,7 @@ pub mod new_name;
 pub mod own_program;
 pub mod port;
 pub mod process_group;
+pub mod process_usage;
 pub mod service_manager;
 pub mod shared_memory;
 pub mod signals;

@@ -19,10 +19,12 @@ use dae_runtime::instance::{AnswerFuture, BuiltIn, BuiltInAnswer, Instance};
 use dae_runtime::plugin::completion::{Completion, host_status};
 use dae_runtime::plugin::identity::Identity;
 use dae_store::blocking;
+use dae_store::durations;
 use dae_store::manifest::{Argument, Command, Manifest, Schema};
 use dae_store::registry::DAE_NAME;
 use dae_store::report::{Greeting, Mode, ReloadRequest, RollbackRequest, UninstallRequest};
 use dae_store::tasks;
+use dae_store::usage::{Usage, UsageRequest};
 
 /// A command of Dae's: name, argument (name and type), doc. A trailing `...` of the type stands for any number of
 /// further arguments.
@@ -65,7 +67,7 @@ const ON_TCP: [CommandRow; 6] = [
     ),
 ];
 
-const ON_CONTROL: [CommandRow; 20] = [
+const ON_CONTROL: [CommandRow; 21] = [
     (
         "greet",
         Some(("home", "string")),
@@ -80,6 +82,11 @@ const ON_CONTROL: [CommandRow; 20] = [
         "status",
         Some(("name", "string")),
         "Returns the status of one daemon.",
+    ),
+    (
+        "usage",
+        Some(("request", "UsageRequest")),
+        "Measures for a moment how much each daemon uses.",
     ),
     (
         "find",
@@ -171,8 +178,9 @@ const FOLLOWED: [CommandRow; 2] = [
 ];
 
 /// The commands that a host still runs while it ends: those that change nothing, and the one that ends it.
-const WHILE_ENDING: [&str; 10] = [
-    "greet", "list", "status", "find", "scan", "state", "config", "logs", "events", "shutdown",
+const WHILE_ENDING: [&str; 11] = [
+    "greet", "list", "status", "usage", "find", "scan", "state", "config", "logs", "events",
+    "shutdown",
 ];
 
 /// Opens both gates.
@@ -331,6 +339,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
             }
             Err(fault) => ended(Err::<(), _>(fault)),
         },
+        "usage" => ended(usage(dae, arguments).await),
         "shutdown" => shutdown(dae, arguments),
         "scan" => ended(match none(arguments) {
             Ok(()) => dae.scan().await,
@@ -416,6 +425,15 @@ fn shutdown(dae: &Dae, arguments: &[u8]) -> BuiltInAnswer {
         after: Some(Box::new(move || asked.inner.lifetime.request_end())),
         ..ended(Ok(dae.greeting()))
     }
+}
+
+/// Measures over the requested window, or without an argument over the usual one.
+async fn usage(dae: &Dae, arguments: &[u8]) -> Result<Vec<Usage>, Fault> {
+    let request = match none(arguments) {
+        Ok(()) => UsageRequest::default(),
+        Err(_) => one(arguments)?,
+    };
+    dae.usage(durations::ms(request.window_ms)).await
 }
 
 async fn change_by_name(dae: &Dae, what: &str, daemon: &str) -> BuiltInAnswer {

@@ -10,6 +10,7 @@ use super::{page, quoted, section};
 const PAGE: &str = "host/docs/json.md";
 
 const STATUS: &str = "## `list` and `status`";
+const WIDE: &str = "## `list --wide`";
 const CHANGE: &str = "## `start`, `stop`, `restart`, `isolate`, `embed`";
 const INSTALL: &str = "## `install`, `reload`, `rollback`";
 const VERSIONS: &str = "## `rollback --list`";
@@ -76,6 +77,8 @@ fn the_json_page_explains_every_key() {
     explains(INSTALL, &json(&["install", "Counter", &file]));
     explains(STATUS, &json(&["list"]));
     explains(STATUS, &json(&["status", "Dae"]));
+    let wide = json(&["list", "--wide"]);
+    assert!(wide[0].get("cpu_percent").is_some(), "{wide}");
     explains("## `state`", &json(&["state", "Counter"]));
     explains(INSTALL, &json(&["reload", "Counter", "--fresh"]));
     explains("## `state`", &json(&["state", "Counter", "--history"]));
@@ -130,6 +133,22 @@ fn fields(file: &str, name: &str) -> BTreeSet<String> {
     let lines = body.expect("the struct").lines();
     let names = lines.filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next());
     names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_table_of_a_wide_list_has_the_keys_that_a_status_lacks() {
+    const USAGE: &str = "host/store/src/usage.rs";
+    let mut keys = fields(USAGE, "Usage");
+    assert!(
+        keys.remove("commands"),
+        "its members stand beside the others"
+    );
+    keys.extend(fields(USAGE, "CommandRates"));
+    let status = fields("host/store/src/report.rs", "Status");
+    keys.retain(|key| !status.contains(key));
+    let mut explained = keys_of_tables(WIDE);
+    explained.retain(|key| !key.contains(' '));
+    assert_eq!(explained, keys);
 }
 
 #[test]

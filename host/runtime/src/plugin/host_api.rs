@@ -163,6 +163,12 @@ impl HostRegistration {
         }
     }
 
+    /// Returns the number under which the watchdog sees the daemon's spawned work.
+    #[must_use]
+    pub(crate) fn spawned_number(&self) -> u64 {
+        SPAWNED | self.id
+    }
+
     /// Returns the runtime for what the daemon spawns.
     #[must_use]
     pub fn runtime(&self) -> Handle {

@@ -223,17 +223,36 @@ impl Counters {
     /// Returns the reply to `stats`. Latencies are in microseconds, and `null` before the first call.
     #[must_use]
     pub fn report(&self) -> Value {
+        let now = self.snapshot();
+        let latency = |quantile| now.quantile_us(quantile);
         json!({
-            "calls": self.calls(),
-            "errors": self.errors(),
-            "panics": self.sum(|shard| shard.panics.load(Relaxed)),
+            "calls": now.calls(),
+            "errors": now.errors(),
+            "panics": now.0.as_ref().map_or(0, |numbers| numbers[2]),
             "latency_us": {
-                "p50": self.quantile_us(0.50),
-                "p90": self.quantile_us(0.90),
-                "p99": self.quantile_us(0.99),
-                "p999": self.quantile_us(0.999),
+                "p50": latency(0.50),
+                "p90": latency(0.90),
+                "p99": latency(0.99),
+                "p999": latency(0.999),
             },
         })
+    }
+
+    /// Returns all counts as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> CounterSnapshot {
+        self.look_elsewhere();
+        let elsewhere = lock(&self.elsewhere);
+        let here = self.shards.get().into_iter().flat_map(|all| all.iter());
+        let there = elsewhere.iter().map(|one| &*one.counted);
+        let mut total: Option<Box<ShardCounts>> = None;
+        for shard in here.chain(there) {
+            let total = total.get_or_insert_with(|| Box::new([0; 3 + BUCKETS]));
+            for (sum, counter) in total.iter_mut().zip(shard.counters()) {
+                *sum = sum.wrapping_add(counter.load(Relaxed));
+            }
+        }
+        CounterSnapshot(total)
     }
 
     fn sum(&self, of: impl Fn(&Shard) -> u64) -> u64 {
@@ -246,18 +265,49 @@ impl Counters {
         let there = elsewhere.iter().map(|one| &*one.counted);
         here.chain(there).map(of).fold(0, u64::wrapping_add)
     }
+}
 
-    fn quantile_us(&self, quantile: f64) -> Option<f64> {
-        let count = |bucket: usize| self.sum(|shard| shard.buckets[bucket].load(Relaxed));
-        let total = (0..BUCKETS).map(count).fold(0, u64::wrapping_add);
+/// A daemon's counts at one moment; none before its first command.
+#[derive(Debug, Clone, Default)]
+pub struct CounterSnapshot(Option<Box<ShardCounts>>);
+
+impl CounterSnapshot {
+    /// Returns the number of commands answered.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.0.as_ref().map_or(0, |numbers| numbers[0])
+    }
+
+    /// Returns the number of commands answered with `error`.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.0.as_ref().map_or(0, |numbers| numbers[1])
+    }
+
+    /// Returns the counts that have come since an earlier snapshot of the same counters.
+    #[must_use]
+    pub fn since(mut self, earlier: &CounterSnapshot) -> Self {
+        if let (Some(now), Some(before)) = (&mut self.0, &earlier.0) {
+            for (now, before) in now.iter_mut().zip(before.iter()) {
+                *now = now.saturating_sub(*before);
+            }
+        }
+        self
+    }
+
+    /// Returns that quantile of the latencies (µs); `None` without a command.
+    #[must_use]
+    pub fn quantile_us(&self, quantile: f64) -> Option<f64> {
+        let buckets = &self.0.as_ref()?[3..];
+        let total = buckets.iter().copied().fold(0, u64::wrapping_add);
         #[allow(
             clippy::cast_precision_loss,
             clippy::cast_sign_loss,
             clippy::cast_possible_truncation
         )]
         let mut left = (total as f64 * quantile).ceil() as u64;
-        let bucket = (0..BUCKETS).find(|bucket| {
-            left = left.saturating_sub(count(*bucket));
+        let bucket = buckets.iter().position(|count| {
+            left = left.saturating_sub(*count);
             total > 0 && left == 0
         })?;
         Some(upper_us(bucket))
@@ -294,7 +344,7 @@ mod tests {
     #[test]
     fn quantiles_are_within_a_quarter_of_an_octave() {
         let stats = Counters::default();
-        assert_eq!(stats.quantile_us(0.5), None);
+        assert_eq!(stats.snapshot().quantile_us(0.5), None);
         for us in 1..=1000 {
             let tally = BatchCounts {
                 calls: 1,
@@ -303,13 +353,33 @@ mod tests {
             stats.add(tally, Duration::from_micros(us));
         }
         for (quantile, truth) in [(0.5, 500.0), (0.99, 990.0)] {
-            let found = stats.quantile_us(quantile).unwrap();
+            let found = stats.snapshot().quantile_us(quantile).unwrap();
             assert!(
                 (truth..truth * 1.26).contains(&found),
                 "{quantile}: {found}"
             );
         }
         assert_eq!(stats.calls(), 1000);
+    }
+
+    #[test]
+    fn a_window_has_the_counts_and_latencies_within_it_alone() {
+        let stats = Counters::default();
+        let one = |errors| BatchCounts {
+            calls: 1,
+            errors,
+            panics: 0,
+        };
+        let before_all = stats.snapshot();
+        stats.add(one(0), Duration::from_secs(1));
+        let before = stats.snapshot();
+        (0..10).for_each(|_| stats.add(one(1), Duration::from_micros(10)));
+        let window = stats.snapshot().since(&before);
+        assert_eq!((window.calls(), window.errors()), (10, 10));
+        assert!(window.quantile_us(0.99).unwrap() < 20.0, "{window:?}");
+        assert_eq!(stats.snapshot().since(&before_all).calls(), 11);
+        let none = stats.snapshot().since(&stats.snapshot());
+        assert_eq!((none.calls(), none.quantile_us(0.5)), (0, None));
     }
 
     #[derive(Debug, Default)]

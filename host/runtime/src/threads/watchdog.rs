@@ -35,6 +35,9 @@ struct HandlerSlot {
     watchdog: AtomicU64,
 }
 
+/// The bit that marks a command that may block its thread, in the number of its instance: no health check looks for it.
+pub(crate) const BLOCKING: u64 = 1 << 62;
+
 /// The flag in a slot's command that means that others wait for its thread.
 const HOLDS: u64 = 1 << 32;
 
