@@ -28,7 +28,7 @@ use super::exit::{self, Code, Fault};
 use super::signatures;
 use dae_store::printable;
 use line::{OWN, Typed};
-use link::{Link, Message};
+use link::{CallLine, Link};
 use news::News;
 use prompt::{DaemonPrompt, Words};
 
@@ -189,7 +189,7 @@ impl Talk<'_> {
         let commands = self.link.commands()();
         let arguments = call::arguments(self.name, command, commands.get(command), words)?;
         let arguments = serde_json::to_string(&arguments)?;
-        let message = Message {
+        let message = CallLine {
             command,
             tag: None,
             arguments: &arguments,
@@ -201,7 +201,7 @@ impl Talk<'_> {
     /// Sends a line of Common TCP as it is, and prints its answer in the same form.
     fn raw(&self, line: &str) -> Result<()> {
         let (command, tag, arguments) = line::of_protocol(line);
-        let message = Message {
+        let message = CallLine {
             command,
             tag: Some(tag),
             arguments,

@@ -99,8 +99,6 @@ fn the_json_page_explains_every_key() {
     explains("## `uninstall`", &json(&["uninstall", "Counter"]));
     explains("## `check`", &json(&["check", &file]));
     explains("## `client`", &json(&["client", &file]));
-    let made = ecosystem.scratch().join("greeter").display().to_string();
-    explains("## `new`", &json(&["new", &made]));
     let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();
     explains("## `logs`", &json!(logs));
     let events = ecosystem.cli(&["--json", "events"]).ok().json_lines();
@@ -116,6 +114,8 @@ fn the_json_page_explains_the_keys_of_commands_without_a_host() {
         let words = [&["--json"], words].concat();
         ecosystem.cli(&words).ok().json()
     };
+    let made = ecosystem.scratch().join("greeter").display().to_string();
+    explains("## `new`", &json(&["new", &made]));
     let pages = ecosystem.scratch().join("man").display().to_string();
     explains("## `man`", &json(&["man", &pages]));
     explains("## `service`", &json(&["service", "install", "--dry-run"]));

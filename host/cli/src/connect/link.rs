@@ -78,7 +78,7 @@ struct LinkState {
 }
 
 /// A line to send, and how its reply is recognized.
-pub(super) struct Message<'a> {
+pub(super) struct CallLine<'a> {
     pub(super) command: &'a str,
     /// The tag, if the caller chooses it.
     pub(super) tag: Option<Option<&'a str>>,
@@ -115,7 +115,7 @@ impl Link {
     /// Sends a message and waits for its result. Passes each part of it to `take`; `None` if the items were the result.
     pub(super) fn call(
         &self,
-        message: &Message<'_>,
+        message: &CallLine<'_>,
         take: &mut dyn FnMut(ReplyPart) -> Result<()>,
     ) -> Result<Option<Box<RawValue>>> {
         // A late line of a call that was given up.
@@ -151,7 +151,7 @@ impl Link {
     }
 
     /// Sends a message, if need be once the connection is there again. Returns whether the daemon is foreign.
-    fn send(&self, message: &Message<'_>) -> Result<bool> {
+    fn send(&self, message: &CallLine<'_>) -> Result<bool> {
         let state = lock(&self.shared.state);
         let is_lost = |state: &mut LinkState| state.stream.is_none();
         let waited = self
