@@ -98,12 +98,23 @@ fn a_unit_is_written_shown_and_removed() {
 
     let _ = run(&["service", "uninstall"]).ok();
     assert!(!file.exists());
-    fs::write(&file, "[Service]\nExecStart=/bin/true\n").expect("a file");
+}
+
+#[test]
+fn a_unit_of_somebody_else_is_left_alone() {
+    let ecosystem = Ecosystem::asleep();
+    let config = ecosystem.scratch();
+    let file = config.join("systemd/user/dae-host.service");
+    fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
+    let theirs = "[Service]\nExecStart=/bin/true\n";
+    fs::write(&file, theirs).expect("a file");
     for words in [["service", "install"], ["service", "uninstall"]] {
-        let refused = run(&words).code(1);
+        let refused = with_units(&ecosystem, &config, &words).code(1);
         assert!(refused.stderr.contains("move it away"), "{refused:?}");
     }
-    let _ = run(&["service", "install", "--user", "x"]).code(2);
+    assert_eq!(fs::read_to_string(&file).expect("the unit"), theirs);
+    let words = ["service", "install", "--user", "x"];
+    let _ = with_units(&ecosystem, &config, &words).code(2);
 }
 
 #[test]

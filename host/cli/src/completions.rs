@@ -35,9 +35,6 @@ const PROGRAM: &str = "dae-host";
 /// The longest wait for the host's and the daemon's answers. A person takes a longer pause for a fault.
 const ANSWER_MAX: Duration = Duration::from_millis(700);
 
-/// The options whose value is the next word, and that may stand before a daemon's name.
-const WITH_VALUE: [&str; 2] = ["--home", "--timeout"];
-
 /// The arguments of `completions`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -183,6 +180,18 @@ struct TypedLine {
     current: String,
 }
 
+/// Returns the options whose value is the next word, and that may stand before a daemon's name.
+fn options_with_value() -> Vec<String> {
+    let program = super::definition();
+    let call = program.find_subcommand("call");
+    let all = call.into_iter().flat_map(Command::get_arguments);
+    let all = all.chain(program.get_arguments());
+    let with_value = all.filter(|one| one.get_action().takes_values());
+    with_value
+        .filter_map(|one| Some(format!("--{}", one.get_long()?)))
+        .collect()
+}
+
 /// Returns the line that the shell's script has passed on behind `--`.
 fn typed_line() -> TypedLine {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
@@ -237,8 +246,9 @@ impl TypedLine {
     fn called(&self) -> Option<(&str, Vec<&str>)> {
         let words = self.before.iter().map(String::as_str);
         let mut words = words.skip_while(|word| *word != "call").skip(1);
+        let with_value = options_with_value();
         while let Some(word) = words.next() {
-            if WITH_VALUE.contains(&word) {
+            if with_value.iter().any(|option| option == word) {
                 words.find(|word| *word != "=")?;
             } else if !word.starts_with('-') {
                 return Some((word, words.collect()));
@@ -283,20 +293,26 @@ mod tests {
             ),
             ("dae-host --home=/h start S", None, Some("/h"), None),
             (
-                "dae-host call --raw Sample greet Ada more",
-                Some(4),
+                "dae-host call --repeat 20 Sample gr",
+                None,
                 None,
                 Some(("Sample", vec![])),
             ),
             ("dae-host call Sa", None, None, None),
-            ("dae-host", Some(7), None, None),
         ];
         for (line, index, home, called) in cases {
             let read = typed(line, index);
             assert_eq!(read.home(), home.map(PathBuf::from), "{line}");
             assert_eq!(read.called(), called, "{line}");
         }
-        assert_eq!(typed("dae-host call S a b", Some(3)).current, "a");
+    }
+
+    #[test]
+    fn the_shell_says_which_word_is_typed() {
+        let read = typed("dae-host call --raw Sample greet Ada more", Some(4));
+        assert_eq!(read.called(), Some(("Sample", vec![])));
+        assert_eq!(read.current, "greet");
+        assert_eq!(typed("dae-host", Some(7)).called(), None);
     }
 
     #[test]

@@ -35,11 +35,11 @@ const SYSTEM_UNITS: &str = "/etc/systemd/system";
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: ServiceAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum ServiceAction {
     /// Write the unit, start it, and start it again with the machine or at login
     Install(UnitArgs),
     /// Stop the service and remove its unit; the home stays
@@ -74,9 +74,9 @@ pub(super) fn service(session: &Session, args: &Args) -> Result<()> {
         return Err(Fault::Usage(text).into());
     }
     match &args.action {
-        Action::Install(args) => install(session, args),
-        Action::Uninstall(scope) => uninstall(session, *scope),
-        Action::Status(scope) => status(session, *scope),
+        ServiceAction::Install(args) => install(session, args),
+        ServiceAction::Uninstall(scope) => uninstall(session, *scope),
+        ServiceAction::Status(scope) => status(session, *scope),
     }
 }
 
