@@ -88,12 +88,13 @@ fn the_first_failure_ends_it_and_nothing_is_lost() {
         put_edited(&ecosystem, &new, "C");
         std::fs::write(new.join("B.so"), "no plugin").expect("a file");
         let dir = new.to_str().expect("UTF-8");
-        // A file that is no plugin has no daemon in that directory.
-        let skipped = ecosystem.cli(&["--json", "upgrade", "--all", dir]).ok();
+        let failed = ecosystem.cli(&["--json", "upgrade", "--all", dir]).code(1);
         assert_eq!(
-            outcomes(&skipped.json()),
-            [("A", "upgraded"), ("C", "upgraded")]
+            outcomes(&failed.json()),
+            [("A", "upgraded"), ("B", "failed"), ("C", "not-tried")]
         );
+        assert!(failed.says(&["B.so is text"]), "{failed:?}");
+        assert_eq!(ecosystem.status("B")["state"], "ready");
         put(&ecosystem, &new, "A", "counter");
         put(&ecosystem, &new, "B", "no_daemon");
         let bad = new.join("B.so");

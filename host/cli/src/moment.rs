@@ -23,9 +23,13 @@ pub(super) fn parse_at(text: &str, now: &Zoned) -> Result<Timestamp, String> {
     if let Ok(exact) = text.parse::<Timestamp>() {
         return Ok(exact);
     }
-    let local = match text.parse::<Time>() {
-        Ok(time) => Some(now.date().to_datetime(time)),
-        Err(_) => text.parse::<DateTime>().ok(),
+    // The text of a date and a time would be read as a time, too.
+    let local = match text.parse::<DateTime>() {
+        Ok(date) => Some(date),
+        Err(_) => text
+            .parse::<Time>()
+            .ok()
+            .map(|time| now.date().to_datetime(time)),
     };
     let zone = now.time_zone().clone();
     let found = local.and_then(|local| local.to_zoned(zone).ok());
