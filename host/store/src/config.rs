@@ -186,7 +186,7 @@ impl Config {
         json5_text::check_document(text)?;
         let mut reader = json5::Deserializer::from_str(text);
         let config: Config = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|error| without_earlier_names(settings::explain_fault(&error)))?;
+            .map_err(|error| settings::explain_fault(&error))?;
         json5_text::check_numbers(text)?;
         config.check()?;
         Ok(config)
@@ -264,14 +264,6 @@ impl Config {
     pub fn stop_grace(&self) -> Duration {
         durations::ms(self.stop_grace_ms)
     }
-}
-
-/// Removes the earlier names of members from a list of known ones. They are accepted, but not offered.
-fn without_earlier_names(text: String) -> String {
-    let earlier = ["`images_max`, ", "`images_warn`, "];
-    earlier
-        .iter()
-        .fold(text, |text, name| text.replace(name, ""))
 }
 
 #[cfg(test)]

@@ -216,12 +216,20 @@ pub(crate) fn check_positive(members: &[(&str, u64)]) -> Result<(), String> {
 
 /// Describes an error and the member that it concerns, without names of Rust types.
 pub fn explain_fault<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
-    let text = error.inner().to_string();
+    let text = without_earlier_names(error.inner().to_string());
     let reason = misfit::say_of_json5(&text) + &probably_meant(&text);
     match error.path().iter().next() {
         Some(_) => format!("{}: {reason}", error.path()),
         None => reason,
     }
+}
+
+/// Removes the earlier names of members of config.json5 from a list of known ones. They are accepted, but not offered.
+fn without_earlier_names(text: String) -> String {
+    let earlier = ["`images_max`, ", "`images_warn`, "];
+    earlier
+        .iter()
+        .fold(text, |text, name| text.replace(name, ""))
 }
 
 /// Returns the end of a message about a name that is not known: the nearest of those that are. serde gives all of them

@@ -181,7 +181,8 @@ fn open_all(present: &Path) -> Result<Vec<(PathBuf, File)>, DiskFault> {
     for path in file::paths(present) {
         // A pipe that somebody has put there would hold the reader for ever.
         if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            continue;
+            let error = io::Error::other("it is no regular file");
+            return Err(DiskFault::new(&error, "read", &path));
         }
         let file = match atomic_file::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,

@@ -82,13 +82,16 @@ fn memory_of(process: HANDLE) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::under_test::is_lacking_in_wine;
 
     #[test]
     fn a_process_that_is_not_there_is_left_out() {
         let own = std::process::id();
         let groups = of_groups(&BTreeSet::from([own, u32::MAX]));
         assert_eq!(groups.keys().copied().collect::<Vec<_>>(), [own]);
-        assert!(groups[&own].memory_bytes > 0);
+        assert!(
+            groups[&own].memory_bytes > 0 || is_lacking_in_wine("the private memory of a process")
+        );
         assert!(of_this_process().is_some());
     }
 }
