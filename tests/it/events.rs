@@ -314,7 +314,7 @@ fn a_wrong_name_time_or_home_is_one_clear_sentence() {
 #[test]
 fn a_home_that_takes_no_events_holds_nobody_up() {
     let mut ecosystem = Ecosystem::asleep();
-    let events = ecosystem.home().join("events");
+    let events = ecosystem.home().join("logs/events");
     std::fs::create_dir_all(&events).expect("a directory");
     let file = events.join("events.log");
     std::os::unix::fs::symlink("/nowhere/at/all", &file).expect("a link that leads nowhere");

@@ -1,6 +1,6 @@
 //! The events of a home on the disk, so that "what happened last night?" has an answer, with or without a host.
 //!
-//! Events are lines of JSON in `events/events.log`, rotated like a daemon's log: five files of at most 10 MiB hold some
+//! Events are lines of JSON in `logs/events/events.log`, rotated like a daemon's log: five files of at most 10 MiB hold some
 //! 300,000 events. Nothing is synced. Events have ids that grow over restarts of the host ([`DaeEvent::id`]), so a reader
 //! can continue where it ended.
 //!

@@ -204,10 +204,10 @@ impl Home {
         self.logs.clone()
     }
 
-    /// Returns the directory of the kept events, beside that of the logs.
+    /// Returns the directory of the kept events, below that of the logs.
     #[must_use]
     pub fn events_dir(&self) -> PathBuf {
-        self.logs.with_file_name("events")
+        self.logs.join("events")
     }
 
     /// Returns the directory of the states that daemons hand over to their next instances.
