@@ -8,21 +8,16 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use dae_runtime::os::control_client::ControlClient;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Session;
 use super::client::Client;
-use super::exit::Fault;
-use super::{follow, moment};
+use super::follow;
+use super::past::PastArgs;
 use dae_store::log::{LogQuery, Pattern, Record, read_files};
-use dae_store::registry::{DAE_NAME, Registry};
-use dae_store::report::Status;
-
-/// The number of records that are shown by default: some screens.
-const LINES_DEFAULT: usize = 100;
 
 /// The number of records that are shown with `--since`, unless `-n` gives one; a host returns no more at once either.
 const LINES_SINCE: usize = 10_000;
@@ -35,20 +30,8 @@ const LINES_SINCE: usize = 10_000;
   dae-host logs --level warn --since 8h         what went wrong last night
   dae-host logs Sorter --grep 'timeout|refused'")]
 pub(super) struct Args {
-    /// The daemons' names (`Dae` is the host itself) [default: all]
-    names: Vec<String>,
-    /// Follow the log until Ctrl-C; goes on with the next host after a restart
-    #[arg(short, long)]
-    follow: bool,
-    /// The number of latest records to show [default: 100, or 10000 with --since]
-    #[arg(short = 'n', long, value_name = "N")]
-    lines: Option<usize>,
-    /// Show no earlier records: `10m`, `17:30`, `2026-11-30 17:30`
-    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
-    since: Option<Timestamp>,
-    /// Show no later records
-    #[arg(long, value_name = "TIME", value_parser = moment::parse, conflicts_with = "follow")]
-    until: Option<Timestamp>,
+    #[command(flatten)]
+    past: PastArgs,
     /// Show only records that match a regular expression; without capital letters it ignores case
     #[arg(long, value_name = "PATTERN", value_parser = pattern)]
     grep: Option<Pattern>,
@@ -63,15 +46,11 @@ fn pattern(text: &str) -> Result<Pattern, String> {
 
 impl Args {
     fn query(&self) -> LogQuery {
-        let default = match self.since {
-            Some(_) => LINES_SINCE,
-            None => LINES_DEFAULT,
-        };
         LogQuery {
-            names: self.names.clone(),
-            lines: self.lines.unwrap_or(default),
-            since: self.since,
-            until: self.until,
+            names: self.past.names.clone(),
+            lines: self.past.lines(LINES_SINCE),
+            since: self.past.since,
+            until: self.past.until,
             level: self.level.clone(),
             grep: self.grep.clone(),
         }
@@ -80,7 +59,7 @@ impl Args {
 
 /// Shows the log.
 pub(super) fn logs(session: &Session, args: &Args) -> Result<()> {
-    if !args.follow {
+    if !args.past.follow {
         return past(session, args);
     }
     let mut shown = LastShown::default();
@@ -89,29 +68,11 @@ pub(super) fn logs(session: &Session, args: &Args) -> Result<()> {
 
 fn past(session: &Session, args: &Args) -> Result<()> {
     let records = read_files(&session.home.logs_dir(), &args.query(), usize::MAX)?;
-    // One without records may be unknown.
-    let is_there = |name: &&String| records.iter().any(|record| record.daemon == **name);
-    args.names
-        .iter()
-        .filter(|name| !is_there(name))
-        .try_for_each(|name| check_known(session, name))?;
+    let is_found = |name: &str| records.iter().any(|record| record.daemon == name);
+    args.past.check_names(session, is_found)?;
     records
         .iter()
         .try_for_each(|record| session.out.record(record))
-}
-
-/// Returns an error if the daemon doesn't exist: a daemon without records may only have written nothing.
-fn check_known(session: &Session, name: &str) -> Result<()> {
-    let registry = Registry::load(&session.home.registry_file())?;
-    if name == DAE_NAME || registry.daemons.contains_key(name) {
-        return Ok(());
-    }
-    // Only a running host knows the foreign daemons.
-    let status = Client::control(session).and_then(|mut host| host.ask("status", &[name]));
-    if let Ok(Status { foreign: true, .. }) = status {
-        bail!("{name} is a foreign daemon, and what it writes is not kept here");
-    }
-    Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into())
 }
 
 /// The records with the latest time that were shown, so that the next host shows what comes after them.

@@ -40,6 +40,7 @@ mod moment;
 mod names;
 mod new;
 mod offline;
+mod past;
 mod query;
 mod run;
 mod service;

@@ -140,8 +140,7 @@ impl Inner {
     fn checked_spec(&self, before: &DaemonSpec, entry: &Entry) -> Result<DaemonSpec, Fault> {
         let (name, config) = (&before.name, &self.shared.config);
         let settings = config.settings(name, &entry.settings);
-        let settings =
-            settings.map_err(|text| Fault::bad_arguments(format!("settings: {text}")))?;
+        let settings = settings.map_err(Fault::failed)?;
         self.catalogue.read(|registry| {
             if let Some(port) = entry.port.filter(|_| entry.port_pinned) {
                 install_plan::check_port(registry, name, port)?;
@@ -209,7 +208,11 @@ impl Inner {
         Err(refused(&name, &text, daemon))
     }
 
-    fn send_change(&self, daemon: &Daemon, found: &[Difference]) {
+    /// Sends the event of a change, if there is any.
+    pub(super) fn send_change(&self, daemon: &Daemon, found: &[Difference]) {
+        if found.is_empty() {
+            return;
+        }
         let (name, generation) = (&daemon.gate.name, daemon.glance().generation);
         let changed = DaeEventKind::SettingsChanged {
             changed: found.iter().map(told).collect(),
@@ -221,7 +224,7 @@ impl Inner {
 
 /// Formats a difference for the kept events. A config and an environment may hold secrets, so of these only the names are
 /// told.
-pub(super) fn told(one: &Difference) -> String {
+fn told(one: &Difference) -> String {
     let is_secret = ["config", "settings.env"]
         .iter()
         .any(|path| one.path.starts_with(path));
@@ -232,7 +235,7 @@ pub(super) fn told(one: &Difference) -> String {
 }
 
 /// Returns the values that differ.
-fn changed_values(before: &DaemonSpec, after: &DaemonSpec) -> Vec<Difference> {
+pub(super) fn changed_values(before: &DaemonSpec, after: &DaemonSpec) -> Vec<Difference> {
     // Settings are plain data, so they can always be written.
     let values = |spec: &DaemonSpec| {
         json!({

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Dae, Fault, Inner};
@@ -19,18 +18,9 @@ use dae_store::registry::DAE_NAME;
 
 /// The request of `events`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct EventsRequest {
-    #[serde(default)]
-    names: Vec<String>,
-    #[serde(default)]
-    lines: usize,
-    #[serde(default)]
-    after: Option<u64>,
-    #[serde(default)]
-    since: Option<Timestamp>,
-    #[serde(default)]
-    until: Option<Timestamp>,
+    #[serde(flatten)]
+    query: EventQuery,
     #[serde(default)]
     follow: bool,
 }
@@ -58,11 +48,8 @@ pub(super) async fn events(
     let inner = &dae.inner;
     let events = request.follow.then(|| dae.events());
     let query = EventQuery {
-        lines: request.lines.min(EVENT_LINES_MAX),
-        names: request.names,
-        after: request.after,
-        since: request.since,
-        until: request.until,
+        lines: request.query.lines.min(EVENT_LINES_MAX),
+        ..request.query
     };
     let (dir, asked) = (inner.home.events_dir(), query.clone());
     let reading = blocking::run(move || event_log::read(&dir, &asked, EVENT_BYTES_MAX));

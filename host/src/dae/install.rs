@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use serde_json::json;
 
 use super::change::{abandoned, refused};
 use super::restore::spec_of;
@@ -16,7 +15,6 @@ use super::{Fault, Inner, configure};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, Replacement, StartFrom};
 use dae_store::archive::Departure;
 use dae_store::daemon_state::DaemonState;
-use dae_store::difference::differences;
 use dae_store::event::DaeEventKind;
 use dae_store::install_plan::{self, InstallBasis, InstallFile, InstallPlan, StartState};
 use dae_store::plugin_store::Artefact;
@@ -86,20 +84,6 @@ impl InstallOrder {
         let spec = spec_of(&self.name, &plan.entry, artefact, settings);
         Replacement::of(spec, from).with_strict(self.request.strict)
     }
-}
-
-/// Returns the values that an install gave a daemon in place of others.
-fn changed_values(placed: &PlacedDaemon) -> Vec<String> {
-    let Some(before) = &placed.old_spec else {
-        return Vec::new();
-    };
-    let values = |spec: &DaemonSpec| {
-        let port = spec.port.filter(|_| spec.is_port_pinned);
-        json!({"config": spec.config, "mode": spec.mode, "port": port, "settings": &*spec.settings})
-    };
-    let now = &placed.daemon.glance().spec;
-    let found = differences("", &values(before), &values(now));
-    found.iter().map(configure::told).collect()
 }
 
 impl Inner {
@@ -183,10 +167,9 @@ impl Inner {
         if !placed.old_spec.as_ref().is_some_and(is_same) {
             events.send(&order.name, generation, installed);
         }
-        let changed = changed_values(placed);
-        if !changed.is_empty() {
-            let changed = DaeEventKind::SettingsChanged { changed };
-            events.send(&order.name, generation, changed);
+        if let Some(before) = &placed.old_spec {
+            let now = placed.daemon.glance().spec;
+            self.send_change(&placed.daemon, &configure::changed_values(before, &now));
         }
         if placed.old_spec.is_none() && self.lifetime.ending.is_cancelled() {
             // It is ending anyway.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::DiskFault;
 use crate::event::{DaeEvent, DaeEventKind};
@@ -45,8 +46,9 @@ struct Written {
     lost: u64,
 }
 
-/// A selection of kept events.
-#[derive(Debug, Clone, Default)]
+/// A selection of kept events. As JSON it is the request of `events`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EventQuery {
     /// The daemons, `Dae` for the host itself; empty for all.
     pub names: Vec<String>,
@@ -134,7 +136,7 @@ impl Written {
         let written = self.file.append(&line);
         let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
         match &written {
-            // Somebody has removed the directory.
+            // It is the first event of the home, or somebody has removed the directory.
             Err(error) if is_gone(error) => {
                 private::make_owners_directory(&self.dir)?;
                 self.file.append(&line)?;

@@ -204,7 +204,7 @@ impl Home {
         self.logs.clone()
     }
 
-    /// Returns the directory of the kept events, below that of the logs.
+    /// Returns the directory of the kept events, below that of the logs. The first event makes it.
     #[must_use]
     pub fn events_dir(&self) -> PathBuf {
         self.logs.join("events")

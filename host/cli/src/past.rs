@@ -1,0 +1,70 @@
+//! The arguments by which `logs` and `events` choose what they show, and the check of the names that they are given.
+
+use anyhow::{Result, bail};
+use jiff::Timestamp;
+
+use super::Session;
+use super::client::Client;
+use super::exit::Fault;
+use super::moment;
+use dae_store::registry::{DAE_NAME, Registry};
+use dae_store::report::Status;
+
+/// The number of latest entries that are shown by default: some screens.
+const LINES_DEFAULT: usize = 100;
+
+/// The choice of what is shown.
+#[derive(Debug, clap::Args)]
+pub(super) struct PastArgs {
+    /// The daemons' names (`Dae` is the host itself) [default: all]
+    pub(super) names: Vec<String>,
+    /// Show new ones as they come, until Ctrl-C; goes on with the next host after a restart
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// The number of the latest to show [default: 100; with --since far more]
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<usize>,
+    /// Show none that is earlier: `10m`, `17:30`, `2026-11-30 17:30`
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    pub(super) since: Option<Timestamp>,
+    /// Show none that is later
+    #[arg(long, value_name = "TIME", value_parser = moment::parse, conflicts_with = "follow")]
+    pub(super) until: Option<Timestamp>,
+}
+
+impl PastArgs {
+    /// Returns the number of entries to show. With `--since` the default is `since_default`.
+    pub(super) fn lines(&self, since_default: usize) -> usize {
+        let default = match self.since {
+            Some(_) => since_default,
+            None => LINES_DEFAULT,
+        };
+        self.lines.unwrap_or(default)
+    }
+
+    /// Checks the names of which nothing was found: a daemon that exists may only have written nothing.
+    ///
+    /// # Errors
+    /// There is no daemon of one of these names, or it is foreign, so that nothing of it is kept here.
+    pub(super) fn check_names(
+        &self,
+        session: &Session,
+        is_found: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let mut without = self.names.iter().filter(|name| !is_found(name));
+        without.try_for_each(|name| check_known(session, name))
+    }
+}
+
+fn check_known(session: &Session, name: &str) -> Result<()> {
+    let registry = Registry::load(&session.home.registry_file())?;
+    if name == DAE_NAME || registry.daemons.contains_key(name) {
+        return Ok(());
+    }
+    // Only a running host knows the foreign daemons.
+    let status = Client::control(session).and_then(|mut host| host.ask("status", &[name]));
+    if let Ok(Status { foreign: true, .. }) = status {
+        bail!("{name} is a foreign daemon, and what it writes is not kept here");
+    }
+    Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into())
+}
