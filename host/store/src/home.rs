@@ -123,10 +123,9 @@ impl Home {
     }
 
     /// Returns the directories that belong to the host alone.
-    fn own_directories(&self) -> [PathBuf; 8] {
+    fn own_directories(&self) -> [PathBuf; 7] {
         [
             self.logs.clone(),
-            self.events_dir(),
             self.runtime.clone(),
             self.store_dir(),
             self.library_copies_dir(),
