@@ -119,6 +119,15 @@ fn what_is_open_or_stale_is_cured() {
     ecosystem.until_state("Sample", "ready");
 }
 
+/// Gives an installed daemon that port. A port that its host has left could be another process's by then.
+fn give_port(ecosystem: &Ecosystem, name: &str, port: u16) {
+    let file = ecosystem.home().join("registry.json");
+    let text = fs::read_to_string(&file).expect("the registry");
+    let mut registry: Value = serde_json::from_str(&text).expect("JSON");
+    registry["daemons"][name]["port"] = port.into();
+    fs::write(&file, registry.to_string()).expect("space");
+}
+
 #[test]
 fn a_taken_port_and_lost_or_open_files_are_named() {
     let mut ecosystem = Ecosystem::start();
@@ -133,11 +142,12 @@ fn a_taken_port_and_lost_or_open_files_are_named() {
             .cli(&["install", name, file.to_str().expect("UTF-8")])
             .ok();
     }
-    let port = ecosystem.port_of("Gone");
     ecosystem.stop();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("an address").port();
+    give_port(&ecosystem, "Gone", port);
     fs::remove_file(&gone).expect("a file of our own");
     fs::set_permissions(&open, Permissions::from_mode(0o666)).expect("a file of our own");
-    let _taken = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
 
     let output = doctor(&ecosystem, &[]).code(1);
     let cure = expect(
