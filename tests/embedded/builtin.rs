@@ -254,7 +254,7 @@ fn is_told_by_the_program(home: &Path) {
     let mut ecosystem = Ecosystem::asleep();
     ecosystem.settle_in(home);
     ecosystem.wake(&[]);
-    let status = ecosystem.cli(&["status", "Tally"]).ok().stdout;
+    let status = ecosystem.cli(&["status", "Tally"]).code(3).stdout;
     assert!(status.contains("built into a program"), "{status}");
 }
 
