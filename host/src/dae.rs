@@ -41,6 +41,7 @@ mod import;
 mod install;
 mod lifetime;
 mod logs;
+mod measure;
 mod notices;
 mod order;
 mod restore;
@@ -93,6 +94,10 @@ use staging::Staging;
 pub use crate::supervise::DaeEvents;
 pub use call::CallFault;
 pub use fault::{Fault, FaultKind};
+pub use measure::{
+    ChangeMeasures, CommandMeasures, DaemonMeasures, GuestMeasures, LatencyHistogram, Measures,
+    OwnProcess, ReloadOutcome, RestartReason,
+};
 pub use shutdown::StopNews;
 
 /// A running ecosystem. A clone is another handle to the same ecosystem.

@@ -21,6 +21,7 @@ mod rollback_window;
 mod saver;
 mod shared;
 mod stop;
+mod tally;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub use health_timer::HealthTimer;
 pub(crate) use shared::DaemonDisk;
 pub use shared::{CodeSources, DaemonSpec, SupervisorShared};
 pub(crate) use stop::StopSteps;
+pub use tally::{ReloadOutcome, RestartReason};
 
 struct Supervisor {
     spec: DaemonSpec,
@@ -81,6 +83,8 @@ struct Supervisor {
 struct Monitor {
     /// The restarts so far, for the restart policy.
     history: History,
+    /// The reason for the next restart.
+    restart_reason: RestartReason,
     health: Health,
     /// The rollback window of new code, while it is open.
     rollback_window: Option<RollbackWindow>,
@@ -391,6 +395,7 @@ impl Supervisor {
             return;
         };
         let identity = Arc::clone(&current.instance.identity);
+        self.monitor.restart_reason = self.restart_reason(&end);
         let cause = self.cause_of(&end);
         self.shared
             .tell(&self.spec.name, Some(identity.generation), "error", &cause);
@@ -431,6 +436,16 @@ impl Supervisor {
             let cause = cause.to_owned();
             let (events, name) = (&self.shared.events, &self.spec.name);
             events.send(name, Some(generation), DaeEventKind::Crashed { cause });
+        }
+    }
+
+    fn restart_reason(&self, end: &RunEnd) -> RestartReason {
+        match end {
+            RunEnd::Returned => RestartReason::Returned,
+            RunEnd::Failed(_) => RestartReason::Failed,
+            RunEnd::Crashed(_) => RestartReason::Panicked,
+            RunEnd::Died(_) if self.monitor.health.kill_cause.is_some() => RestartReason::Unhealthy,
+            RunEnd::Died(_) => RestartReason::ProcessEnded,
         }
     }
 
@@ -479,7 +494,8 @@ impl Supervisor {
     }
 
     async fn retry(&mut self) {
-        self.now.restarts.fetch_add(1, Ordering::Relaxed);
+        let tally = &self.now.tally;
+        tally.count_restart(self.monitor.restart_reason);
         self.set(DaemonState::Starting);
         let kept = self.kept_state().await;
         let built = match &kept {
@@ -493,6 +509,7 @@ impl Supervisor {
                     is_failure: true,
                     served: Duration::ZERO,
                 };
+                self.monitor.restart_reason = RestartReason::StartFailed;
                 self.follow(end, cause);
             }
         }

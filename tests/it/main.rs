@@ -36,6 +36,7 @@ mod listen;
 mod loader;
 mod logs;
 mod many;
+mod metrics;
 mod new;
 mod packages;
 mod pages;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Session;
 use super::exit::{Code, Fault};
+use super::metrics::MetricsArgs;
 use dae_runtime::os::{background, own_program, signals};
 
 /// The most that is kept of the host's standard error (bytes). Its one message is far shorter; the rest is of plugins.
@@ -50,14 +51,16 @@ impl Announcement {
 ///
 /// # Errors
 /// The reason of a host that has ended instead, with its exit code.
-pub(super) fn start(session: &Session) -> Result<()> {
+pub(super) fn start(session: &Session, metrics: &MetricsArgs) -> Result<()> {
     if let Some(instead) = background::INSTEAD {
         let text = format!("--detach doesn't work on this system; use {instead}");
         return Err(Fault::Usage(text).into());
     }
     // This process is no host, and Ctrl-C ends its wait.
     signals::let_through();
-    let mut child = command(session)?.spawn().context("cannot start the host")?;
+    let mut child = command(session, metrics)?
+        .spawn()
+        .context("cannot start the host")?;
     let (output, errors) = (child.stdout.take(), child.stderr.take());
     let (Some(output), Some(errors)) = (output, errors) else {
         bail!("the host was started without its pipes");
@@ -79,7 +82,7 @@ pub(super) fn start(session: &Session) -> Result<()> {
     }
 }
 
-fn command(session: &Session) -> Result<Command> {
+fn command(session: &Session, metrics: &MetricsArgs) -> Result<Command> {
     // By its own name, under which tools such as pgrep find it, unless the file was replaced.
     let named = std::env::current_exe().ok().filter(|path| path.exists());
     let program = named.map_or_else(own_program::path, Ok)?;
@@ -91,6 +94,7 @@ fn command(session: &Session) -> Result<Command> {
     command.args(session.out.quiet.then_some("-q"));
     command
         .args(["run", "--detached"])
+        .args(metrics.words())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -190,6 +190,7 @@ fn host(
         // this one.
         builder: Dae::builder().apart(),
         console,
+        metrics: None,
         on_abort: Box::new(move || abandoned.end()),
     };
     let result = run::host(session, hosting, async |dae: &Dae| {

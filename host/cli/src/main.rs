@@ -36,6 +36,7 @@ mod list;
 mod listen;
 mod logs;
 mod man;
+mod metrics;
 mod moment;
 mod names;
 mod new;

@@ -12,6 +12,7 @@
 //! Standard output gets one line with Dae's address; the log goes to standard error. A service manager gets READY once
 //! every daemon has started or failed, so that programs that wait for this can call the daemons.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -21,6 +22,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 use super::Session;
 use super::detach::{self, Announcement};
+use super::metrics::{self, MetricsArgs, MetricsServer};
 use super::show;
 use super::watchdog;
 use dae_host::Dae;
@@ -63,6 +65,8 @@ pub(super) struct Args {
     /// Be the host that `--detach` starts
     #[arg(long, hide = true, conflicts_with_all = ["log", "detach"])]
     detached: bool,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -87,8 +91,9 @@ impl LogFormat {
 
 /// Runs the host of the session's home.
 pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
+    let metrics = args.metrics.address()?;
     if args.detach {
-        return detach::start(session);
+        return detach::start(session, &args.metrics);
     }
     if args.detached {
         background::leave_terminal().context("cannot leave the terminal")?;
@@ -100,6 +105,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
     let hosting = Hosting {
         builder: Dae::builder(),
         console,
+        metrics,
         on_abort: Box::new(|| ()),
     };
     host(session, hosting, async |dae: &Dae| {
@@ -133,6 +139,8 @@ fn announcement(session: &Session, dae: &Dae) -> Announcement {
 pub(super) struct Hosting {
     pub(super) builder: Builder,
     pub(super) console: Console,
+    /// The address at which the host's metrics can be read.
+    pub(super) metrics: Option<SocketAddr>,
     /// Called before a second signal ends the process at once.
     pub(super) on_abort: Box<dyn FnOnce() + Send>,
 }
@@ -164,7 +172,7 @@ pub(super) fn host(
     let result = runtime.block_on(async {
         let mut endings = handlers.listen().context("cannot listen for signals")?;
         // A start is not cut short: what it has begun is ended in order.
-        let dae = dae.start().await?;
+        let (dae, _metrics) = start(session, dae, hosting.metrics).await?;
         let (begun, mut cause) = tokio::select! {
             cause = is_to_end(&mut endings, &dae) => (Ok(()), Some(cause)),
             result = begin(&dae) => (result, None),
@@ -178,6 +186,24 @@ pub(super) fn host(
     runtime.shutdown_timeout(THREADS_END_MAX);
     journal.flush(LOG_SHOWN_MAX);
     result
+}
+
+/// Starts the host, and serves its metrics until the returned server is dropped. The address is taken before any daemon
+/// starts, so that a mistake in it is noticed by its author and not by a missing alert. A second host of the home is told
+/// that the home is in use, and not that the address is.
+async fn start(
+    session: &Session,
+    builder: Builder,
+    metrics: Option<SocketAddr>,
+) -> Result<(Dae, Option<MetricsServer>)> {
+    let listening = metrics.map(metrics::listen).transpose();
+    if listening.is_err() {
+        session.home.lock()?;
+    }
+    let listening = listening?;
+    let dae = builder.start().await?;
+    let server = listening.map(|listener| MetricsServer::start(listener, &dae));
+    Ok((dae, server.transpose()?))
 }
 
 /// Checks, before anything starts, that the process may have enough threads for a host.

@@ -21,6 +21,7 @@
 //! - [`machine`]: the memory, disk and descriptors that are left
 //! - [`mounts`]: file systems that forbid running code
 //! - [`new_name`]: renaming without replacing
+//! - [`own_process`]: the resources that this process has, for metrics
 //! - [`own_program`]: the path at which this program is started again
 //! - [`port`]: ports of the loopback address, and the error of one that is taken
 //! - [`process_group`]: a process with all that it starts
@@ -58,6 +59,7 @@ mod long_path;
 pub mod machine;
 pub mod mounts;
 pub mod new_name;
+pub mod own_process;
 pub mod own_program;
 pub mod port;
 pub mod process_group;

@@ -38,6 +38,11 @@ pub(super) enum ChangeKind {
 }
 
 impl ChangeKind {
+    /// Returns whether the change replaces a running instance by a new one.
+    fn replaces_instance(self) -> bool {
+        !matches!(self, ChangeKind::Start | ChangeKind::Stop)
+    }
+
     pub(super) fn word(self) -> &'static str {
         match self {
             ChangeKind::Install => "install",
@@ -118,7 +123,11 @@ impl Inner {
             self.shared.tell(DAE_NAME, None, "error", &text);
             return;
         }
-        let generation = self.daemon(name).map(|daemon| daemon.glance().generation);
+        let daemon = self.daemon(name);
+        if let Some(daemon) = daemon.as_ref().filter(|_| change.replaces_instance()) {
+            daemon.count_refused();
+        }
+        let generation = daemon.map(|daemon| daemon.glance().generation);
         let generation = generation.filter(|generation| *generation > 0);
         self.shared.tell(name, generation, "error", &text);
         let refusal = Refusal {

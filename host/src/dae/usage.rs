@@ -269,6 +269,7 @@ mod tests {
         Some(ProcessUsage {
             cpu: Duration::from_millis(cpu_ms),
             memory_bytes: 4096,
+            resident_bytes: 8192,
         })
     }
 

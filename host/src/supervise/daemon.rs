@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::saver::Saver;
 use super::stop::Stopping;
+use super::tally::{ReloadOutcome, RestartReason, Tally};
 use super::{DaemonSpec, Monitor, Supervisor, SupervisorShared};
 use dae_runtime::peers::directory::CredentialSource;
 use dae_runtime::plugin::identity::Identity;
@@ -21,7 +22,8 @@ use dae_runtime::session::gate::Gate;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::lock::lock;
-use dae_store::report::{CommandChanges, Credential, LastEnd};
+use dae_store::plugin_store::Artefact;
+use dae_store::report::{CommandChanges, Credential, LastEnd, Mode};
 use dae_store::snapshots::KeptState;
 
 /// An order to a supervisor. The sender receives the result when it is done.
@@ -154,7 +156,7 @@ pub(super) struct DaemonNow {
     pub(super) state: watch::Sender<DaemonState>,
     running: Mutex<RunningView>,
     pub(super) generation: AtomicU64,
-    pub(super) restarts: AtomicU64,
+    pub(super) tally: Tally,
     /// Keeps the state when the daemon's code asks for it.
     pub(super) saver: Arc<Saver>,
 }
@@ -239,7 +241,7 @@ impl Daemon {
                 stopping: Stopping::default(),
             }),
             generation: AtomicU64::new(0),
-            restarts: AtomicU64::new(0),
+            tally: Tally::default(),
             saver: Saver::of(&spec.name, &shared),
         });
         shared
@@ -392,9 +394,34 @@ impl Daemon {
         let _ = state.wait_for(is_settled).await;
     }
 
+    /// Returns the file that the daemon runs, its mode, and whether an instance answers.
+    pub(crate) fn presence(&self) -> (Arc<Artefact>, Mode, bool) {
+        let running = self.now.running();
+        let (spec, identity) = (&running.spec, running.identity.as_ref());
+        let mode = identity.map_or(spec.mode, |identity| identity.mode);
+        (Arc::clone(&spec.artefact), mode, identity.is_some())
+    }
+
     /// Returns the daemon's state in one word.
     pub(crate) fn state_word(&self) -> &'static str {
         self.now.state.borrow().word()
+    }
+
+    /// Counts a change of the daemon that was refused.
+    pub(crate) fn count_refused(&self) {
+        self.now.tally.count_reload(ReloadOutcome::Refused);
+    }
+
+    /// Returns the restarts since the host started, by their reasons.
+    #[must_use]
+    pub fn restarts(&self) -> [(RestartReason, u64); RestartReason::ALL.len()] {
+        self.now.tally.restarts()
+    }
+
+    /// Returns the reloads since the host started, by their outcomes.
+    #[must_use]
+    pub fn reloads(&self) -> [(ReloadOutcome, u64); ReloadOutcome::ALL.len()] {
+        self.now.tally.reloads()
     }
 
     /// Returns the progress of the daemon's stop.
@@ -424,7 +451,7 @@ impl Daemon {
             retired: running.retired.clone(),
             state: self.now.state.borrow().clone(),
             generation: self.now.generation.load(Ordering::Relaxed),
-            restarts: self.now.restarts.load(Ordering::Relaxed),
+            restarts: self.now.tally.all_restarts(),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::exclusive;
 use super::retire::drain;
+use super::tally::ReloadOutcome;
 use super::{Current, DaemonSpec, OrderResult, Replacement, StartFrom, Supervisor};
 use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
 use dae_store::daemon_state::DaemonState;
@@ -160,6 +161,7 @@ impl Supervisor {
 
     /// Sends the events of a generation that took over from a running one.
     fn send_reload(&self, done: &OrderResult, old_mode: Mode) {
+        self.now.tally.count_reload(ReloadOutcome::Accepted);
         let (spec, generation) = (&self.spec, Some(done.generation));
         let send = |kind| self.shared.events.send(&spec.name, generation, kind);
         send(DaeEventKind::Reloaded {

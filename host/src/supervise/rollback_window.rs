@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use super::build::Built;
 use super::exclusive;
+use super::tally::ReloadOutcome;
 use super::{DaemonSpec, Notice, Supervisor};
 use dae_store::durations;
 use dae_store::event::DaeEventKind;
@@ -112,6 +113,7 @@ impl Supervisor {
     }
 
     fn tell_rollback(&self, generation: u64, cause: &str) {
+        self.now.tally.count_reload(ReloadOutcome::RolledBack);
         let (name, hash) = (&self.spec.name, short(&self.spec.artefact.hash));
         let text = format!("rolled back to {hash}: {cause}");
         self.shared.tell(name, Some(generation), "error", &text);

@@ -222,20 +222,50 @@ impl QueuedBytes {
 pub struct Guests {
     by_id: Mutex<HashMap<u64, Arc<GuestHandle>>>,
     waiting: Arc<QueuedBytes>,
+    refused: RefusedCounts,
+}
+
+/// The guests of one daemon that were refused since the host started.
+#[derive(Debug, Default)]
+struct RefusedCounts {
+    at_max: AtomicU64,
+    no_descriptors: AtomicU64,
 }
 
 impl Guests {
+    /// Returns how many guests were refused because the daemon had as many as it may, and how many for lack of
+    /// descriptors.
+    #[must_use]
+    pub fn refused(&self) -> (u64, u64) {
+        let RefusedCounts {
+            at_max,
+            no_descriptors,
+        } = &self.refused;
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (of(at_max), of(no_descriptors))
+    }
+
+    /// Counts a guest that was refused for lack of descriptors.
+    pub(crate) fn count_no_descriptors(&self) {
+        self.refused.no_descriptors.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Adds a guest.
     #[must_use]
     pub fn enter(&self) -> Arc<GuestHandle> {
         self.enter_into(&mut lock(&self.by_id))
     }
 
-    /// Adds a guest if there are fewer than `max`. Concurrent calls never exceed `max`.
+    /// Adds a guest if there are fewer than `max`, and counts a refused one otherwise. Concurrent calls never exceed
+    /// `max`.
     #[must_use]
     pub fn enter_below(&self, max: usize) -> Option<Arc<GuestHandle>> {
         let mut by_id = lock(&self.by_id);
-        (by_id.len() < max).then(|| self.enter_into(&mut by_id))
+        if by_id.len() < max {
+            return Some(self.enter_into(&mut by_id));
+        }
+        self.refused.at_max.fetch_add(1, Ordering::Relaxed);
+        None
     }
 
     fn enter_into(&self, by_id: &mut HashMap<u64, Arc<GuestHandle>>) -> Arc<GuestHandle> {

@@ -1,4 +1,4 @@
-//! A port of the loopback address, and the errors of one that another program has.
+//! A port of the loopback address or of another one, and the errors of one that another program has.
 
 #[cfg(unix)]
 mod unix;
@@ -11,6 +11,7 @@ use unix as system;
 use windows as system;
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
@@ -20,7 +21,20 @@ use tokio::net::TcpSocket;
 /// # Errors
 /// The system's error: see [`is_taken`].
 pub fn bind(port: u16) -> io::Result<TcpSocket> {
-    system::bind(port)
+    bind_to(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+/// Returns a socket that is bound to the address, by the same rules.
+///
+/// # Errors
+/// The system's error: see [`is_taken`].
+pub fn bind_to(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    system::bind(&socket, address)?;
+    Ok(socket)
 }
 
 /// Returns whether the error says that another program has the port, so that the next one may be free.

@@ -27,6 +27,8 @@ pub struct ProcessUsage {
     pub cpu: Duration,
     /// The present memory that no other process shares (bytes).
     pub memory_bytes: u64,
+    /// The present memory in all, without what is swapped out (bytes).
+    pub resident_bytes: u64,
 }
 
 /// Returns the usage of this process, without those that it has started; `None` if it can't be known.

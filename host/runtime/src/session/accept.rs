@@ -102,7 +102,8 @@ async fn let_in(stream: &mut TcpStream, gate: &Gate) -> Result<AdmittedGuest, St
         Ok(counted) => counted,
         Err(no_room) => {
             fd_limits::log_trouble(&gate.name, &no_room);
-            replace_silent(stream, gate, no_room).await?
+            let replaced = replace_silent(stream, gate, no_room).await;
+            replaced.inspect_err(|_| gate.guests.count_no_descriptors())?
         }
     };
     let max = gate.limits.guests_max;

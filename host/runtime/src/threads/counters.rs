@@ -312,6 +312,73 @@ impl CounterSnapshot {
         })?;
         Some(upper_us(bucket))
     }
+
+    /// Returns the latencies in a few wide buckets; `None` without a command.
+    #[must_use]
+    pub fn latencies(&self) -> Option<LatencyHistogram> {
+        let histogram = LatencyHistogram::of(&self.0.as_ref()?[3..]);
+        (histogram.count > 0).then_some(histogram)
+    }
+}
+
+/// The latencies of a daemon's commands in buckets that are a power of two wide.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatencyHistogram {
+    /// Each bucket's highest latency in seconds, and the commands in this bucket alone. The first bucket has all that
+    /// were faster, and the bound of the last one is infinite.
+    pub buckets: Vec<(f64, u64)>,
+    /// The number of commands.
+    pub count: u64,
+    /// The sum of all latencies in seconds. Each counts as the middle of its narrow bucket, which is within an eighth of
+    /// the true value.
+    pub sum_s: f64,
+}
+
+/// The upper end of the first wide bucket is 2^10 ns (1.024 µs): faster commands need no telling apart.
+const OCTAVE_FIRST: usize = 10;
+/// The upper end of the last finite wide bucket is 2^36 ns (68.7 s), above the usual limit of a command.
+const OCTAVE_LAST: usize = 36;
+
+impl LatencyHistogram {
+    fn of(counts: &[u64]) -> Self {
+        let mut buckets = Vec::with_capacity(OCTAVE_LAST - OCTAVE_FIRST + 2);
+        let mut from = 0;
+        for octave in OCTAVE_FIRST..=OCTAVE_LAST {
+            let to = 4 * (octave - 2);
+            buckets.push((highest_s(octave), sum_of(&counts[from..to])));
+            from = to;
+        }
+        buckets.push((f64::INFINITY, sum_of(&counts[from..])));
+        LatencyHistogram {
+            count: sum_of(counts),
+            sum_s: sum_s(counts),
+            buckets,
+        }
+    }
+}
+
+fn sum_s(counts: &[u64]) -> f64 {
+    let sums = counts.iter().enumerate();
+    sums.map(|(bucket, count)| middle_s(bucket, *count)).sum()
+}
+
+fn sum_of(counts: &[u64]) -> u64 {
+    counts.iter().copied().fold(0, u64::wrapping_add)
+}
+
+/// Returns the highest latency in seconds that is below a power of two. Latencies are whole nanoseconds, and one of
+/// exactly that power belongs to the next bucket.
+#[allow(clippy::cast_precision_loss)]
+fn highest_s(octave: usize) -> f64 {
+    ((1_u64 << octave) - 1) as f64 / 1e9
+}
+
+/// Returns the sum of the latencies in a narrow bucket in seconds, as if each were in its middle.
+#[allow(clippy::cast_precision_loss)]
+fn middle_s(bucket: usize, count: u64) -> f64 {
+    let (octave, quarter) = (bucket / 4, bucket % 4);
+    let middle_ns = (4.5 + quarter as f64) * (1_u64 << octave) as f64;
+    middle_ns / 1e9 * count as f64
 }
 
 /// Returns the index of this thread's shard. Threads are numbered in the order of their first use, so that the few
@@ -380,6 +447,47 @@ mod tests {
         assert_eq!(stats.snapshot().since(&before_all).calls(), 11);
         let none = stats.snapshot().since(&stats.snapshot());
         assert_eq!((none.calls(), none.quantile_us(0.5)), (0, None));
+    }
+
+    #[test]
+    fn a_histogram_counts_each_latency_once_and_below_an_exact_bound() {
+        let stats = Counters::default();
+        assert_eq!(stats.snapshot().latencies(), None);
+        let tally = BatchCounts {
+            calls: 2,
+            ..BatchCounts::default()
+        };
+        let all = [1, 1_023, 1_024, 1_025, 2_047, 2_048, 1 << 36, u64::MAX];
+        for ns in all {
+            stats.add(tally, Duration::from_nanos(ns));
+        }
+        let histogram = stats.snapshot().latencies().unwrap();
+        let (bounds, counts): (Vec<f64>, Vec<u64>) = histogram.buckets.iter().copied().unzip();
+        assert_eq!(bounds[..2], [0.000_001_023, 0.000_002_047]);
+        assert_eq!(counts[..3], [4, 6, 2]);
+        assert_eq!(bounds[bounds.len() - 2..], [68.719_476_735, f64::INFINITY]);
+        assert_eq!(counts[counts.len() - 2..], [0, 4]);
+        assert_eq!(counts.iter().sum::<u64>(), 2 * all.len() as u64);
+        assert_eq!(histogram.count, 2 * all.len() as u64);
+        assert!(bounds.is_sorted());
+    }
+
+    #[test]
+    fn the_sum_of_latencies_is_within_an_eighth() {
+        for ns in [5, 1_000, 1_279, 1_280, 999_999, 1_000_000_000] {
+            let stats = Counters::default();
+            let tally = BatchCounts {
+                calls: 3,
+                ..BatchCounts::default()
+            };
+            stats.add(tally, Duration::from_nanos(ns));
+            let truth = 3.0 * Duration::from_nanos(ns).as_secs_f64();
+            let sum = stats.snapshot().latencies().unwrap().sum_s;
+            assert!(
+                (sum - truth).abs() <= truth / 8.0,
+                "{ns}: {sum} for {truth}"
+            );
+        }
     }
 
     #[derive(Debug, Default)]

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::windows::io::AsRawSocket as _;
 
 use tokio::net::TcpSocket;
@@ -13,11 +13,9 @@ use windows_sys::Win32::Networking::WinSock::{
     SO_EXCLUSIVEADDRUSE, SOCKET, SOL_SOCKET, WSAEACCES, setsockopt,
 };
 
-pub(super) fn bind(port: u16) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    exclude_others(&socket)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    Ok(socket)
+pub(super) fn bind(socket: &TcpSocket, address: SocketAddr) -> io::Result<()> {
+    exclude_others(socket)?;
+    socket.bind(address)
 }
 
 /// The option has effect only before the socket is bound.

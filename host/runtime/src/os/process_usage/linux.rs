@@ -47,9 +47,11 @@ impl StatRow {
 }
 
 pub(super) fn of_this_process() -> Option<ProcessUsage> {
+    let memory = MemoryRow::of("self")?;
     Some(ProcessUsage {
         cpu: in_time(StatRow::of("self")?.own),
-        memory_bytes: memory_of("self")?,
+        memory_bytes: in_bytes(memory.anonymous),
+        resident_bytes: in_bytes(memory.resident),
     })
 }
 
@@ -67,7 +69,9 @@ pub(super) fn of_groups(leaders: &BTreeSet<u32>) -> HashMap<u32, ProcessUsage> {
         };
         let usage = groups.entry(row.group).or_default();
         usage.cpu += in_time(row.own.saturating_add(row.children));
-        usage.memory_bytes += memory_of(process).unwrap_or(0);
+        let memory = MemoryRow::of(process).unwrap_or_default();
+        usage.memory_bytes += in_bytes(memory.anonymous);
+        usage.resident_bytes += in_bytes(memory.resident);
     }
     groups
 }
@@ -77,17 +81,33 @@ fn in_time(ticks: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1_000) / ticks_per_second)
 }
 
-fn memory_of(process: &str) -> Option<u64> {
-    let pages = anonymous_pages(&fs::read_to_string(format!("/proc/{process}/statm")).ok()?)?;
-    Some(pages.saturating_mul(rustix::param::page_size() as u64))
+/// The numbers of pages in `/proc/PID/statm`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct MemoryRow {
+    resident: u64,
+    anonymous: u64,
 }
 
-/// Reads a line in the format of proc(5): the 2nd field is the resident pages, the 3rd those of files and shared memory.
-fn anonymous_pages(statm: &str) -> Option<u64> {
-    let mut fields = statm.split_ascii_whitespace().skip(1);
-    let mut pages = || fields.next()?.parse::<u64>().ok();
-    let (resident, shared) = (pages()?, pages()?);
-    Some(resident.saturating_sub(shared))
+impl MemoryRow {
+    /// Reads a line in the format of proc(5): the 2nd field is the resident pages, the 3rd those of files and shared
+    /// memory.
+    fn read(statm: &str) -> Option<Self> {
+        let mut fields = statm.split_ascii_whitespace().skip(1);
+        let mut pages = || fields.next()?.parse::<u64>().ok();
+        let (resident, shared) = (pages()?, pages()?);
+        Some(MemoryRow {
+            resident,
+            anonymous: resident.saturating_sub(shared),
+        })
+    }
+
+    fn of(process: &str) -> Option<Self> {
+        MemoryRow::read(&fs::read_to_string(format!("/proc/{process}/statm")).ok()?)
+    }
+}
+
+fn in_bytes(pages: u64) -> u64 {
+    pages.saturating_mul(rustix::param::page_size() as u64)
 }
 
 #[cfg(test)]
@@ -116,9 +136,10 @@ mod tests {
 
     #[test]
     fn pages_of_files_are_not_private() {
-        assert_eq!(anonymous_pages("5000 700 300 1 0 600 0"), Some(400));
-        assert_eq!(anonymous_pages("5000 1 300 1 0 600 0"), Some(0));
-        assert_eq!(anonymous_pages("5000"), None);
+        let pages = |statm| MemoryRow::read(statm).map(|row| (row.resident, row.anonymous));
+        assert_eq!(pages("5000 700 300 1 0 600 0"), Some((700, 400)));
+        assert_eq!(pages("5000 1 300 1 0 600 0"), Some((1, 0)));
+        assert_eq!(pages("5000"), None);
     }
 
     #[test]
@@ -126,6 +147,7 @@ mod tests {
         let memory = vec![1_u8; 64 << 20];
         let with = of_this_process().expect("a usage of this process");
         assert!(with.memory_bytes > 64 << 20, "{with:?}");
+        assert!(with.resident_bytes > with.memory_bytes, "{with:?}");
         assert_eq!(memory.iter().filter(|byte| **byte == 1).count(), 64 << 20);
     }
 

@@ -38,9 +38,11 @@ fn of_process(process: u32) -> Option<ProcessUsage> {
 }
 
 fn of(process: HANDLE) -> Option<ProcessUsage> {
+    let memory = memory_of(process)?;
     Some(ProcessUsage {
         cpu: cpu_of(process)?,
-        memory_bytes: memory_of(process)?,
+        memory_bytes: memory.PrivateUsage as u64,
+        resident_bytes: memory.WorkingSetSize as u64,
     })
 }
 
@@ -69,14 +71,14 @@ fn in_time(time: FILETIME) -> Duration {
     Duration::from_nanos(hundreds.saturating_mul(100))
 }
 
-fn memory_of(process: HANDLE) -> Option<u64> {
+fn memory_of(process: HANDLE) -> Option<PROCESS_MEMORY_COUNTERS_EX> {
     let mut counters = PROCESS_MEMORY_COUNTERS_EX::default();
     let bytes = u32::try_from(size_of_val(&counters)).unwrap_or(0);
     counters.cb = bytes;
     // SAFETY: the handle is open, and the pointer leads to a value of that size. The call writes the longer form of the
     // counters if the size is that of the longer form.
     let is_known = unsafe { K32GetProcessMemoryInfo(process, (&raw mut counters).cast(), bytes) };
-    (is_known != 0).then_some(counters.PrivateUsage as u64)
+    (is_known != 0).then_some(counters)
 }
 
 #[cfg(test)]
