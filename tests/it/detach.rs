@@ -7,11 +7,11 @@ use rustix::process::Signal;
 use serde_json::json;
 
 /// The host in the background, which is killed if the test fails before it ends it.
-struct Detached(u32);
+pub(crate) struct Detached(u32);
 
 impl Detached {
     /// Reads the document that `run --detach` has printed.
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let pid = output.json()["pid"].as_u64().expect("a pid");
         Detached(u32::try_from(pid).expect("a pid"))
     }

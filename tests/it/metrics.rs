@@ -7,11 +7,14 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use dae_tests::artefacts::workspace;
 use dae_tests::{Ecosystem, Guest, LIMIT, process, until, until_some};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::detach::Detached;
 
 /// Flags of `install` for each mode, and the mode's name.
 const MODES: [(&[&str], &str); 2] = [(&[], "in-process"), (&["--isolate"], "subprocess")];
@@ -137,7 +140,7 @@ fn until_probe(address: SocketAddr, expected: &[(&str, &str, f64)]) {
         expected.iter().map(value).collect()
     };
     let wanted: Vec<Option<f64>> = expected.iter().map(|(.., value)| Some(*value)).collect();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while began.elapsed() < LIMIT {
         seen = values(&Scrape::of(address));
         if seen == wanted {
@@ -408,7 +411,7 @@ fn promtool_finds_nothing_to_complain_about() {
 }
 
 #[test]
-fn one_path_one_method_and_this_machine_are_answered() {
+fn one_path_reading_methods_and_this_machine_are_answered() {
     let (_ecosystem, address) = measured(&json!({}));
     let port = address.port();
     for host in [
@@ -433,14 +436,16 @@ fn one_path_one_method_and_this_machine_are_answered() {
             "the Host header must be localhost",
         ),
         ("GET /", &own, 404, "there is nothing at this path"),
-        ("POST /metrics", &own, 405, "the only method is GET"),
-        ("HEAD /metrics", &own, 405, "allow: GET"),
+        ("POST /metrics", &own, 405, "the methods are GET and HEAD"),
+        ("DELETE /metrics", &own, 405, "allow: GET, HEAD"),
     ] {
         let (found, answer) = request(address, line, host);
         assert_eq!(found, status, "{line} {host}: {answer}");
         assert!(answer.contains(part), "{line} {host}: {answer}");
         assert!(!answer.contains("dae_daemon_up"), "{line} {host}: {answer}");
     }
+    let (found, head) = request(address, "HEAD /metrics", &own);
+    assert!(found == 200 && head.ends_with("\r\n\r\n"), "{head}");
     assert_eq!(exchange(address, "GET /metrics HTTP/1.1\r\n\r\n").0, 403);
     assert_eq!(exchange(address, "what is this\r\n\r\n").0, 400);
 }
@@ -456,22 +461,64 @@ fn a_request_is_bounded_in_size_and_time() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     assert!(!String::from_utf8_lossy(&answer).contains("200 OK"));
-    // As many slow clients as are served at once, and more.
-    let slow: Vec<TcpStream> = std::iter::repeat_with(|| {
-        let mut stream = connect(address);
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\n")
-            .expect("an open connection");
-        stream
-    })
-    .take(6)
-    .collect();
-    let _ = text(address);
-    for mut stream in slow.into_iter().take(4) {
-        let mut rest = Vec::new();
-        let _ = stream.read_to_end(&mut rest);
-        assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+}
+
+/// The time after which a scraper gives up, by default.
+const SCRAPE_TIME_MAX: Duration = Duration::from_secs(10);
+
+#[test]
+fn clients_that_hang_keep_nobody_from_the_metrics() {
+    let (_ecosystem, address) = measured(&json!({}));
+    for begun in ["", "GET /metrics HTTP/1.1\r\nHost: local"] {
+        let hung = [(); 200].map(|()| {
+            let mut stream = connect(address);
+            // The host may have closed a connection by now.
+            let _ = stream.write_all(begun.as_bytes());
+            stream
+        });
+        let began = Instant::now();
+        let _ = text(address);
+        let took = began.elapsed();
+        assert!(took < SCRAPE_TIME_MAX, "{took:?} behind {begun:?}");
+        for mut stream in hung.into_iter().take(4) {
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest);
+            assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+        }
     }
+}
+
+#[test]
+fn many_clients_at_once_are_all_answered() {
+    let (mut ecosystem, address) = measured(&json!({}));
+    let clients = [(); 200].map(|()| std::thread::spawn(move || text(address)));
+    for client in clients {
+        assert!(client.join().expect("a scrape").contains("dae_daemon_up"));
+    }
+    // A scrape that the host's end cuts short breaks nothing.
+    let scraper = std::thread::spawn(move || {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        while let Ok(mut stream) = TcpStream::connect(address) {
+            let _ = stream.write_all(request.as_bytes());
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    ecosystem.stop();
+    scraper.join().expect("the host has ended");
+}
+
+#[test]
+fn a_host_in_the_background_serves_them_too() {
+    let ecosystem = Ecosystem::asleep();
+    let words = ["--json", "run", "--detach", "--metrics", "0.0.0.0:0"];
+    let refused = ecosystem.cli(&words).code(2);
+    assert!(refused.stderr.contains("--metrics-anywhere"), "{refused:?}");
+    let words = [&words[..], &["--metrics-anywhere"]].concat();
+    let _host = Detached::of(&ecosystem.cli(&words).ok());
+    let here = SocketAddr::from(([127, 0, 0, 1], address_of(&ecosystem).port()));
+    let served = text(here);
+    let _ = ecosystem.cli(&["shutdown"]).ok();
+    assert!(served.contains("dae_daemon_up"), "{served}");
 }
 
 #[test]
@@ -511,7 +558,11 @@ fn an_address_that_others_reach_is_asked_for_twice() {
         refused.stderr
     );
     let _ = ecosystem.cli(&["run", "--metrics-anywhere"]).code(2);
-    let _ = ecosystem.cli(&["run", "--metrics", "nowhere"]).code(2);
+    for odd in ["nowhere", ":9464", "9464", "::1:9464", "127.0.0.1"] {
+        let refused = ecosystem.cli(&["run", "--metrics", odd]).code(2);
+        let told = &refused.stderr;
+        assert!(told.contains("such as 127.0.0.1:9464"), "{odd}: {told}");
+    }
     ecosystem.wake(&["--metrics", "0.0.0.0:0", "--metrics-anywhere"]);
     let port = address_of(&ecosystem).port();
     let here = SocketAddr::from(([127, 0, 0, 1], port));

@@ -41,10 +41,11 @@ fn systemd_takes_the_units_as_they_are() {
     let ecosystem = Ecosystem::asleep();
     let odd = ecosystem.scratch().join("a 100% $HOME");
     let odd = odd.to_str().expect("UTF-8");
-    let cases: [(&[&str], &str); 3] = [
+    let cases: [(&[&str], &str); 4] = [
         (&[], "--user"),
         (&["--system", "--user", "root"], "--system"),
         (&["--home", odd], "--user"),
+        (&["--metrics", "[::1]:9464"], "--user"),
     ];
     for (words, scope) in cases {
         let words = [&["service", "install", "--dry-run"], words].concat();
@@ -89,6 +90,15 @@ fn a_unit_is_written_shown_and_removed() {
     let unit = fs::read_to_string(&file).expect("the unit");
     let home = format!(" --home {} run\n", ecosystem.home().display());
     assert!(unit.contains(&home), "{unit}");
+    // Nothing is written by a refused one.
+    let wide = ["service", "install", "--metrics", "0.0.0.0:9464"];
+    let refused = run(&wide).code(2);
+    assert!(refused.stderr.contains("--metrics-anywhere"), "{refused:?}");
+    assert_eq!(fs::read_to_string(&file).ok().as_deref(), Some(&*unit));
+    let _ = run(&[&wide[..], &["--metrics-anywhere"]].concat()).ok();
+    let unit = fs::read_to_string(&file).expect("the unit");
+    let options = " run --metrics 0.0.0.0:9464 --metrics-anywhere\n";
+    assert!(unit.contains(options), "{unit}");
     let again = run(&["service", "install", "--json"]).ok().json();
     assert_eq!(again["unit"], path);
     assert_eq!(again["started"], false);

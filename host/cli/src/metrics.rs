@@ -3,16 +3,18 @@
 //! It is off by default. Anyone who can connect can read, so an address that other machines reach has to be asked for
 //! twice. A web page can't read through a browser: see `request` for the check of the `Host` header.
 //!
-//! A request is bounded in its size and in its time, and few are served at once. Further connections wait in the
-//! kernel's queue. Each connection gets one answer, so that none is held open between two scrapes. The text is written
-//! anew for each request, by one thread at a time, and nothing is gathered while nobody asks.
+//! A request is bounded in its size and in its time, and so is the number of connections. Few clients are sent the
+//! metrics at once, since that takes memory. A client that hangs gives way to others: see `slots`. Each connection gets
+//! one answer, so that none is held open between two scrapes. The text is written anew for each request, by one thread
+//! at a time, and nothing is gathered while nobody asks.
 
 mod exposition;
 mod request;
+mod slots;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +28,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -37,15 +39,24 @@ use dae_runtime::threads::fd_limits;
 use dae_store::blocking;
 use dae_store::tasks;
 use request::RequestFault;
+use slots::{Slot, Slots};
 
-/// The connections that are served at once. Two scrapers and a person are usual; each answer takes memory.
-const CONNECTIONS_MAX: usize = 4;
-/// The connections that the kernel queues.
-const BACKLOG: u32 = 64;
-/// The longest time for a request's header, which a scraper sends at once.
+/// The connections in all. Each takes a descriptor.
+const CONNECTIONS_MAX: usize = 128;
+/// The connections whose request has not come yet; fewer than all, so that they don't keep out those with a request.
+const HEADERS_MAX: usize = 64;
+/// The time that a client has for its request in any case. A scraper sends it at once.
+const HEADER_TIME_MIN: Duration = Duration::from_millis(500);
+/// The time that a client has for its request if nobody waits for its place.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(5);
-/// The longest time for a connection in all. A scraper gives up after 10 s by default.
+/// The clients that are sent the metrics at once. Two scrapers and a person are usual; each answer takes memory.
+const ANSWERS_MAX: usize = 4;
+/// The time that a client has for the metrics in any case. A scraper waits 10 s by default.
+const ANSWER_TIME_MIN: Duration = Duration::from_secs(5);
+/// The longest time for a connection in all.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
+/// The connections that the kernel queues.
+const BACKLOG: u32 = 128;
 /// The most bytes of a request's header; the least that hyper allows.
 const HEADER_BYTES_MAX: usize = 8 << 10;
 /// The most lines of a request's header. A browser sends about twenty.
@@ -57,7 +68,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, clap::Args)]
 pub(super) struct MetricsArgs {
     /// Serve metrics for Prometheus over HTTP at this address, such as 127.0.0.1:9464; every local program can read them
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     metrics: Option<SocketAddr>,
     /// Let the address of --metrics be one that other machines reach
     #[arg(long, requires = "metrics")]
@@ -92,6 +103,24 @@ impl MetricsArgs {
             .metrics_anywhere
             .then(|| "--metrics-anywhere".to_owned());
         metrics.into_iter().flatten().chain(anywhere).collect()
+    }
+}
+
+/// Reads an address. `localhost` is the loopback address that every machine has. An address of IPv4 that is written as
+/// one of IPv6 is the same address.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = match text.split_once(':') {
+        Some((host, port)) if host.eq_ignore_ascii_case("localhost") => {
+            format!("{}:{port}", Ipv4Addr::LOCALHOST)
+        }
+        _ => text.to_owned(),
+    };
+    match numeric.parse::<SocketAddr>() {
+        Ok(address) => Ok(SocketAddr::new(address.ip().to_canonical(), address.port())),
+        Err(_) => Err(
+            "expected an IP address or localhost, a colon and a port, such as 127.0.0.1:9464 or [::1]:9464"
+                .to_owned(),
+        ),
     }
 }
 
@@ -140,6 +169,8 @@ impl MetricsServer {
 struct Site {
     dae: Dae,
     connections: Arc<Semaphore>,
+    headers: Arc<Slots>,
+    answers: Arc<Slots>,
     /// Held while the text is written.
     turn: Mutex<()>,
 }
@@ -149,6 +180,8 @@ impl Site {
         Site {
             dae: dae.clone(),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            headers: Slots::new(HEADERS_MAX, HEADER_TIME_MIN),
+            answers: Slots::new(ANSWERS_MAX, ANSWER_TIME_MIN),
             turn: Mutex::default(),
         }
     }
@@ -172,9 +205,9 @@ async fn accept(listener: Arc<TcpListener>, site: Arc<Site>) {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
-                let site = Arc::clone(&site);
+                let (client, site) = (Client::of(&site).await, Arc::clone(&site));
                 let served = async move {
-                    serve(stream, &site).await;
+                    serve(stream, &client, &site).await;
                     drop(permit);
                 };
                 connections.spawn(tasks::logged("a request for metrics", served));
@@ -190,13 +223,42 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
+/// A client and its place: first for its request, then for the answer.
+#[derive(Debug)]
+struct Client {
+    place: Mutex<Option<Slot>>,
+    place_lost: Arc<Notify>,
+}
+
+impl Client {
+    async fn of(site: &Site) -> Self {
+        let place_lost = Arc::new(Notify::new());
+        Client {
+            place: Mutex::new(Some(site.headers.take(&place_lost).await)),
+            place_lost,
+        }
+    }
+
+    /// Gives up the place of a client whose request has come.
+    async fn has_asked(&self) {
+        *self.place.lock().await = None;
+    }
+
+    /// Takes a place for the answer, which is held until the answer is sent.
+    async fn is_answered(&self, site: &Site) {
+        *self.place.lock().await = Some(site.answers.take(&self.place_lost).await);
+    }
+}
+
 /// Serves one request. A client that breaks HTTP or a limit is told so by hyper, or loses its connection.
-async fn serve(stream: TcpStream, site: &Site) {
+async fn serve(stream: TcpStream, client: &Client, site: &Site) {
     let Ok(here) = stream.local_addr() else {
         return;
     };
-    let service =
-        service_fn(async |request| Ok::<_, Infallible>(answer(&request, here, site).await));
+    let service = service_fn(async |request| {
+        client.has_asked().await;
+        Ok::<_, Infallible>(answer(&request, here, (client, site)).await)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME_MAX)
@@ -205,14 +267,22 @@ async fn serve(stream: TcpStream, site: &Site) {
         .half_close(true)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // An error is the client's.
-    let _ = timeout(CONNECTION_TIME_MAX, connection).await;
+    tokio::select! {
+        // An error is the client's.
+        _ = timeout(CONNECTION_TIME_MAX, connection) => {}
+        () = client.place_lost.notified() => {}
+    }
 }
 
-async fn answer(request: &Request<Incoming>, here: SocketAddr, site: &Site) -> Response<String> {
+async fn answer(
+    request: &Request<Incoming>,
+    here: SocketAddr,
+    (client, site): (&Client, &Site),
+) -> Response<String> {
     if let Err(fault) = request::check(request, here.ip()) {
         return refused(fault, here);
     }
+    client.is_answered(site).await;
     match site.text().await {
         Ok(text) => {
             let kind = HeaderValue::from_static(CONTENT_TYPE);
@@ -233,7 +303,7 @@ fn refused(fault: RequestFault, here: SocketAddr) -> Response<String> {
     let mut response = response(fault.status(), plain(), text);
     if fault == RequestFault::Method {
         let headers = response.headers_mut();
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     response
 }
@@ -247,4 +317,118 @@ fn response(status: StatusCode, kind: HeaderValue, text: String) -> Response<Str
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dae_host::dae::{CommandMeasures, DaemonMeasures, GuestMeasures, Measures, OwnProcess};
+    use dae_host::report::Mode;
+
+    #[test]
+    fn an_address_is_read_or_refused_with_what_was_expected() {
+        for (text, expected) in [
+            ("127.0.0.1:9464", "127.0.0.1:9464"),
+            ("127.0.0.2:0", "127.0.0.2:0"),
+            ("localhost:9464", "127.0.0.1:9464"),
+            ("LocalHost:9464", "127.0.0.1:9464"),
+            ("[::1]:9464", "[::1]:9464"),
+            ("[::ffff:127.0.0.1]:9464", "127.0.0.1:9464"),
+            ("0.0.0.0:9464", "0.0.0.0:9464"),
+            ("[::]:9464", "[::]:9464"),
+        ] {
+            let read = address(text).map(|address| address.to_string());
+            assert_eq!(read.as_deref(), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "9464",
+            ":9464",
+            "127.0.0.1",
+            "127.0.0.1:",
+            "127.0.0.1:65536",
+            "localhost",
+            "localhost:http",
+            "::1:9464",
+            "evil.example:9464",
+            "http://127.0.0.1:9464",
+        ] {
+            let refused = address(text).unwrap_err();
+            assert!(refused.contains("127.0.0.1:9464"), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_others_reach_needs_a_second_option() {
+        for (text, is_local) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("[::ffff:0.0.0.0]:1", false),
+            ("192.0.2.1:1", false),
+        ] {
+            for metrics_anywhere in [false, true] {
+                let metrics = Some(address(text).unwrap());
+                let args = MetricsArgs {
+                    metrics,
+                    metrics_anywhere,
+                };
+                let is_taken = args.address().is_ok();
+                assert_eq!(is_taken, is_local || metrics_anywhere, "{text}");
+            }
+        }
+    }
+
+    /// Returns the metrics of one daemon with those names.
+    fn text_of(name: &str, plugin: &str, version: &str) -> String {
+        let daemon = DaemonMeasures {
+            name: name.to_owned(),
+            plugin: plugin.to_owned(),
+            version: version.to_owned(),
+            mode: Mode::InProcess,
+            state: "ready",
+            is_up: true,
+            commands: CommandMeasures::default(),
+            guests: GuestMeasures::default(),
+            changes: None,
+        };
+        exposition::text(Measures {
+            daemons: vec![daemon],
+            process: OwnProcess::default(),
+        })
+    }
+
+    #[test]
+    fn a_name_cannot_break_a_line_or_make_it_long() {
+        let lines = text_of("a", "b", "1").lines().count();
+        for odd in [
+            "quote\"s",
+            "back\\slash",
+            "two\nlines\r\n",
+            "} 1\nfake_metric{x=\"",
+            "\\",
+            "\u{0}\u{1b}[2J\u{202e}",
+            "",
+        ] {
+            let text = text_of("a", odd, odd);
+            assert_eq!(text.lines().count(), lines, "{odd:?}: {text}");
+            let starts = |line: &str| {
+                ["# ", "dae_", "process_"]
+                    .iter()
+                    .any(|start| line.starts_with(start))
+            };
+            assert!(text.lines().all(starts), "{odd:?}: {text}");
+            let controls = text.chars().filter(|c| c.is_control() && *c != '\n');
+            assert_eq!(controls.count(), 0, "{odd:?}: {text}");
+        }
+        let info = text_of("a", "q\"b\\n\n", "1");
+        let expected = r#"dae_daemon_info{daemon="a",plugin="q\"b\\n\\n","#;
+        assert!(info.contains(expected), "{info}");
+        let long = "\u{e9}\n".repeat(1 << 20);
+        let text = text_of("a", &long, &long);
+        assert!(text.len() < 8 << 10, "{}", text.len());
+    }
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::Session;
 use super::exit::{Code, Fault};
+use super::metrics::MetricsArgs;
 use super::words;
 use dae_runtime::os::service_manager;
 use unit::{MARK, Unit};
@@ -65,6 +66,8 @@ struct UnitArgs {
     /// Print the unit, and change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 /// `service`: installs, removes or shows the service.
@@ -172,6 +175,7 @@ fn written(file: &Path, scope: Scope, is_booted: bool) -> String {
 
 /// Returns the unit for this program and the session's home.
 fn unit(session: &Session, args: &UnitArgs) -> Result<Unit> {
+    args.metrics.address()?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let home = match (session.home_named, args.scope.system) {
         (true, _) => Some(session.home.data.clone()),
@@ -183,6 +187,7 @@ fn unit(session: &Session, args: &UnitArgs) -> Result<Unit> {
         program,
         home,
         user,
+        options: args.metrics.words(),
     })
 }
 

@@ -13,6 +13,19 @@ pub(crate) const TEXT_CHARS_MAX: usize = 4096;
 /// The longest log record shown to a person, in characters. `logs --json` shows the whole record.
 pub(crate) const RECORD_CHARS_MAX: usize = 64 << 10;
 
+/// The longest untrusted label of a metric, in characters. A monitoring system keeps each label for weeks.
+const LABEL_CHARS_MAX: usize = 128;
+
+/// Returns the beginning of the text as one line, with an ellipsis if there is more. A text may have megabytes, and only
+/// its beginning is looked at.
+pub fn label(text: &str) -> Cow<'_, str> {
+    let is_one = |c| is_harmful(c) || c == '\n';
+    match text.char_indices().nth(LABEL_CHARS_MAX) {
+        None => escaped(text, is_one),
+        Some((end, _)) => Cow::Owned(format!("{}…", escaped(&text[..end], is_one))),
+    }
+}
+
 /// Returns the text as one line of at most [`TEXT_CHARS_MAX`] characters. Line ends are escaped too.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     one_line_of(text, TEXT_CHARS_MAX)

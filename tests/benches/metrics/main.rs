@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use dae_host::dae::{
     ChangeMeasures, CommandMeasures, DaemonMeasures, GuestMeasures, LatencyHistogram, Measures,
-    ProcessUsage, ReloadOutcome, RestartReason,
+    OwnProcess, ReloadOutcome, RestartReason,
 };
 use dae_host::report::Mode;
 use serde_json::json;
@@ -166,7 +166,7 @@ fn measures(daemons: u64, is_called: bool) -> Measures {
     };
     Measures {
         daemons: (0..daemons).map(daemon).collect(),
-        process: ProcessUsage::default(),
+        process: OwnProcess::default(),
     }
 }
 

@@ -2,9 +2,13 @@
 //!
 //! Names and labels are part of the interface: dashboards and alerts use them. The bench `metrics` compiles this file too.
 //!
+//! The name of a daemon has few bytes, and no characters with a meaning in the text format. The name and the version of
+//! a plugin are its author's, and may be any text: they are cut and escaped. All other labels are words of this program.
+//!
 //! A daemon has one line for its present state, and a histogram once it has answered a command. So ten thousand daemons
 //! that nobody calls are a few lines each.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::iter::once;
 
@@ -17,6 +21,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use dae_host::dae::{ChangeMeasures, DaemonMeasures, Measures, OwnProcess};
+use dae_store::printable;
 
 /// Returns the metrics.
 pub(super) fn text(measures: Measures) -> String {
@@ -60,10 +65,10 @@ fn states(metrics: &mut Metrics<'_, '_>, daemons: &[DaemonMeasures]) -> fmt::Res
     )?;
     let info = daemons.iter().map(|one| {
         let labels = [
-            ("daemon", one.name.as_str()),
-            ("plugin", &one.plugin),
-            ("version", &one.version),
-            ("mode", one.mode.as_str()),
+            ("daemon", Cow::Borrowed(one.name.as_str())),
+            ("plugin", printable::label(&one.plugin)),
+            ("version", printable::label(&one.version)),
+            ("mode", Cow::Borrowed(one.mode.as_str())),
         ];
         (labels, 1)
     });

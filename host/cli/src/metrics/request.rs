@@ -20,7 +20,7 @@ pub(super) enum RequestFault {
     Host,
     /// There is nothing at that path.
     Path,
-    /// The method is not `GET`.
+    /// The method is neither `GET` nor `HEAD`.
     Method,
 }
 
@@ -40,7 +40,7 @@ impl RequestFault {
                 "the Host header must be localhost, a loopback address, or the address that you have connected to"
             }
             RequestFault::Path => "there is nothing at this path",
-            RequestFault::Method => "the only method is GET",
+            RequestFault::Method => "the methods are GET and HEAD",
         }
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn check<T>(request: &Request<T>, here: IpAddr) -> Result<(), Request
         return Err(RequestFault::Path);
     }
     match *request.method() {
-        Method::GET => Ok(()),
+        Method::GET | Method::HEAD => Ok(()),
         _ => Err(RequestFault::Method),
     }
 }
@@ -142,10 +142,11 @@ mod tests {
     }
 
     #[test]
-    fn one_path_and_one_method_are_answered() {
+    fn one_path_and_the_methods_that_read_are_answered() {
         let here = &["localhost"];
         for target in ["/metrics", "/metrics?name=x", "http://localhost/metrics"] {
             assert_eq!(checked("GET", target, here), Ok(()), "{target}");
+            assert_eq!(checked("HEAD", target, here), Ok(()), "{target}");
         }
         for target in [
             "/",
@@ -160,7 +161,7 @@ mod tests {
                 "{target}"
             );
         }
-        for method in ["HEAD", "POST", "OPTIONS", "DELETE", "OTHER"] {
+        for method in ["POST", "OPTIONS", "DELETE", "OTHER"] {
             let refused = Err(RequestFault::Method);
             assert_eq!(checked(method, "/metrics", here), refused, "{method}");
         }

@@ -44,6 +44,8 @@ pub(super) struct Unit {
     pub(super) home: Option<PathBuf>,
     /// The user of a service of the machine.
     pub(super) user: Option<String>,
+    /// The options of `run`.
+    pub(super) options: Vec<String>,
 }
 
 impl Unit {
@@ -52,10 +54,7 @@ impl Unit {
     /// # Errors
     /// A path or the user has characters that no unit can hold.
     pub(super) fn text(&self) -> Result<String> {
-        let mut line = quoted(&self.program)?;
-        if let Some(home) = &self.home {
-            line += &format!(" --home {}", quoted(home)?);
-        }
+        let line = self.command_line()?;
         let (owner, target) = match &self.user {
             Some(user) => (self.owner(user)?, "multi-user.target"),
             None => (String::new(), "default.target"),
@@ -68,7 +67,7 @@ impl Unit {
             "{MARK}, which replaces it at the next one.\n\
              # Own settings belong into an override: systemctl edit dae-host\n\n\
              [Unit]\nDescription=dae-host\nDocumentation=man:dae-host(1)\n\n\
-             [Service]\nType=notify\nExecStart={line} run\n{owner}\
+             [Service]\nType=notify\nExecStart={line}\n{owner}\
              # A plugin that calls exit(0) ends the host with code 0.\nRestart=always\nRestartSec=1\n\
              # Workers are ended by the host, after it has saved their state.\nKillMode=mixed\n\
              # Daemons start in their order, which may wait for some.\nTimeoutStartSec=300\n\
@@ -77,6 +76,19 @@ impl Unit {
              {HARDENING}{more}\n\
              [Install]\nWantedBy={target}\n"
         ))
+    }
+
+    /// Returns the command line of the host.
+    fn command_line(&self) -> Result<String> {
+        let mut line = quoted(&self.program)?;
+        if let Some(home) = &self.home {
+            line += &format!(" --home {}", quoted(home)?);
+        }
+        line += " run";
+        for option in &self.options {
+            line += &format!(" {}", quoted(Path::new(option))?);
+        }
+        Ok(line)
     }
 
     /// Returns the lines for the user of the service and for its home.
@@ -117,7 +129,7 @@ fn quoted(path: &Path) -> Result<String> {
     }
     let escaped = text.replace('\\', r"\\").replace('"', r#"\""#);
     let escaped = escaped.replace('%', "%%").replace('$', "$$");
-    let is_plain = |c: char| c.is_alphanumeric() || "/_.-+%".contains(c);
+    let is_plain = |c: char| c.is_alphanumeric() || "/_.-+%:".contains(c);
     Ok(match escaped.chars().all(is_plain) {
         true => escaped,
         false => format!("\"{escaped}\""),
@@ -133,6 +145,7 @@ mod tests {
             program: "/usr/local/bin/dae-host".into(),
             home: home.map(PathBuf::from),
             user: user.map(str::to_owned),
+            options: Vec::new(),
         };
         unit.text()
     }
@@ -151,6 +164,21 @@ mod tests {
             !text.contains("User=") && !text.contains("PrivateTmp"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_host_has_the_options_of_its_run() {
+        let unit = Unit {
+            program: "/usr/local/bin/dae-host".into(),
+            home: Some("/srv/dae".into()),
+            user: None,
+            options: ["--metrics", "127.0.0.1:9464", "[fe80::1%2]:1"]
+                .map(str::to_owned)
+                .into(),
+        };
+        let text = unit.text().expect("a unit");
+        let line = "ExecStart=/usr/local/bin/dae-host --home /srv/dae run --metrics 127.0.0.1:9464 \"[fe80::1%%2]:1\"";
+        assert!(text.lines().any(|one| one == line), "{text}");
     }
 
     #[test]
