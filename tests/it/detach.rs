@@ -55,7 +55,7 @@ fn a_host_in_the_background_is_ready_when_the_command_returns() {
 
     let _ = ecosystem.cli(&["shutdown"]).ok();
     let logged = ecosystem.cli(&["logs", "Dae"]).ok().stdout;
-    assert!(logged.contains("listens on"), "{logged}");
+    assert!(logged.contains("Dae listens"), "{logged}");
 }
 
 #[test]

@@ -4,13 +4,13 @@
 //! twice. A web page can't read through a browser: see `request` for the check of the `Host` header.
 //!
 //! A request is bounded in its size and in its time, and so is the number of connections. Few clients are sent the
-//! metrics at once, since that takes memory. A client that hangs gives way to others: see `slots`. Each connection gets
+//! metrics at once, since that takes memory. A client that hangs gives way to others: see `places`. Each connection gets
 //! one answer, so that none is held open between two scrapes. The text is written anew for each request, by one thread
 //! at a time, and nothing is gathered while nobody asks.
 
 mod exposition;
+mod places;
 mod request;
-mod slots;
 
 use std::convert::Infallible;
 use std::io;
@@ -38,8 +38,8 @@ use dae_runtime::os::port;
 use dae_runtime::threads::fd_limits;
 use dae_store::blocking;
 use dae_store::tasks;
+use places::{Place, Places};
 use request::RequestFault;
-use slots::{Slot, Slots};
 
 /// The connections in all. Each takes a descriptor.
 const CONNECTIONS_MAX: usize = 128;
@@ -169,8 +169,8 @@ impl MetricsServer {
 struct Site {
     dae: Dae,
     connections: Arc<Semaphore>,
-    headers: Arc<Slots>,
-    answers: Arc<Slots>,
+    headers: Arc<Places>,
+    answers: Arc<Places>,
     /// Held while the text is written.
     turn: Mutex<()>,
 }
@@ -180,8 +180,8 @@ impl Site {
         Site {
             dae: dae.clone(),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            headers: Slots::new(HEADERS_MAX, HEADER_TIME_MIN),
-            answers: Slots::new(ANSWERS_MAX, ANSWER_TIME_MIN),
+            headers: Places::new(HEADERS_MAX, HEADER_TIME_MIN),
+            answers: Places::new(ANSWERS_MAX, ANSWER_TIME_MIN),
             turn: Mutex::default(),
         }
     }
@@ -205,7 +205,7 @@ async fn accept(listener: Arc<TcpListener>, site: Arc<Site>) {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (client, site) = (Client::of(&site).await, Arc::clone(&site));
+                let (client, site) = (Scraper::of(&site).await, Arc::clone(&site));
                 let served = async move {
                     serve(stream, &client, &site).await;
                     drop(permit);
@@ -223,17 +223,17 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-/// A client and its place: first for its request, then for the answer.
+/// A client and its place: one for its request, and then one for the answer.
 #[derive(Debug)]
-struct Client {
-    place: Mutex<Option<Slot>>,
+struct Scraper {
+    place: Mutex<Option<Place>>,
     place_lost: Arc<Notify>,
 }
 
-impl Client {
+impl Scraper {
     async fn of(site: &Site) -> Self {
         let place_lost = Arc::new(Notify::new());
-        Client {
+        Scraper {
             place: Mutex::new(Some(site.headers.take(&place_lost).await)),
             place_lost,
         }
@@ -251,7 +251,7 @@ impl Client {
 }
 
 /// Serves one request. A client that breaks HTTP or a limit is told so by hyper, or loses its connection.
-async fn serve(stream: TcpStream, client: &Client, site: &Site) {
+async fn serve(stream: TcpStream, client: &Scraper, site: &Site) {
     let Ok(here) = stream.local_addr() else {
         return;
     };
@@ -277,7 +277,7 @@ async fn serve(stream: TcpStream, client: &Client, site: &Site) {
 async fn answer(
     request: &Request<Incoming>,
     here: SocketAddr,
-    (client, site): (&Client, &Site),
+    (client, site): (&Scraper, &Site),
 ) -> Response<String> {
     if let Err(fault) = request::check(request, here.ip()) {
         return refused(fault, here);

@@ -14,7 +14,7 @@ use dae_store::lock::lock;
 
 /// A number of places.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct Places {
     max: usize,
     /// The time for which nobody loses a place.
     held_min: Duration,
@@ -32,14 +32,14 @@ struct Holder {
 
 /// A place, until it is dropped or lost.
 #[derive(Debug)]
-pub(super) struct Slot {
-    of: Arc<Slots>,
+pub(super) struct Place {
+    of: Arc<Places>,
     holder: Arc<Holder>,
 }
 
-impl Slots {
+impl Places {
     pub(super) fn new(max: usize, held_min: Duration) -> Arc<Self> {
-        Arc::new(Slots {
+        Arc::new(Places {
             max,
             held_min,
             holders: Mutex::default(),
@@ -48,11 +48,11 @@ impl Slots {
     }
 
     /// Waits for a place, and takes it. `lost` is notified if it is lost.
-    pub(super) async fn take(self: &Arc<Self>, lost: &Arc<Notify>) -> Slot {
+    pub(super) async fn take(self: &Arc<Self>, lost: &Arc<Notify>) -> Place {
         loop {
             let changed = self.changed.notified();
             match self.try_take(lost) {
-                Ok(slot) => return slot,
+                Ok(place) => return place,
                 Err(wait) => {
                     let _ = tokio::time::timeout(wait, changed).await;
                 }
@@ -61,7 +61,7 @@ impl Slots {
     }
 
     /// Takes a place, or returns the time until a holder may lose one.
-    fn try_take(self: &Arc<Self>, lost: &Arc<Notify>) -> Result<Slot, Duration> {
+    fn try_take(self: &Arc<Self>, lost: &Arc<Notify>) -> Result<Place, Duration> {
         let mut holders = lock(&self.holders);
         if holders.len() >= self.max
             && let Some(oldest) = holders.front()
@@ -78,14 +78,14 @@ impl Slots {
             lost: Arc::clone(lost),
         });
         holders.push_back(Arc::clone(&holder));
-        Ok(Slot {
+        Ok(Place {
             of: Arc::clone(self),
             holder,
         })
     }
 }
 
-impl Drop for Slot {
+impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.of.holders).retain(|one| !Arc::ptr_eq(one, &self.holder));
         self.of.changed.notify_one();
@@ -101,33 +101,33 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_that_is_free_again_is_taken() {
-        let slots = Slots::new(1, FOR_EVER);
+        let places = Places::new(1, FOR_EVER);
         let lost = Arc::new(Notify::new());
-        let first = slots.take(&lost).await;
-        assert!(slots.try_take(&lost).is_err());
+        let first = places.take(&lost).await;
+        assert!(places.try_take(&lost).is_err());
         let next = tokio::spawn({
-            let (slots, lost) = (Arc::clone(&slots), Arc::clone(&lost));
-            async move { slots.take(&lost).await }
+            let (places, lost) = (Arc::clone(&places), Arc::clone(&lost));
+            async move { places.take(&lost).await }
         });
         tokio::task::yield_now().await;
         drop(first);
         let second = next.await.expect("no panic");
-        assert!(slots.try_take(&lost).is_err());
+        assert!(places.try_take(&lost).is_err());
         drop(second);
-        assert!(slots.try_take(&lost).is_ok());
+        assert!(places.try_take(&lost).is_ok());
     }
 
     #[tokio::test]
     async fn the_longest_standing_client_loses_its_place() {
-        let slots = Slots::new(2, Duration::from_millis(20));
+        let places = Places::new(2, Duration::from_millis(20));
         let lost = [(); 3].map(|()| Arc::new(Notify::new()));
-        let first = slots.take(&lost[0]).await;
-        let _second = slots.take(&lost[1]).await;
-        let _third = slots.take(&lost[2]).await;
-        assert!(first.holder.since.elapsed() >= slots.held_min);
+        let first = places.take(&lost[0]).await;
+        let _second = places.take(&lost[1]).await;
+        let _third = places.take(&lost[2]).await;
+        assert!(first.holder.since.elapsed() >= places.held_min);
         lost[0].notified().await;
         // A place that was lost is not given back a second time.
         drop(first);
-        assert_eq!(lock(&slots.holders).len(), 2);
+        assert_eq!(lock(&places.holders).len(), 2);
     }
 }
