@@ -37,6 +37,7 @@ mod endpoint;
 mod events;
 mod fault;
 mod foreign;
+mod graph;
 mod import;
 mod install;
 mod lifetime;

@@ -24,5 +24,5 @@ pub use dae::Dae;
 pub use dae_runtime::instance::worker;
 #[doc(inline)]
 pub use dae_store::{
-    config, event, home, log, manifest, registry, report, restart, settings, usage,
+    call_graph, config, event, home, log, manifest, registry, report, restart, settings, usage,
 };

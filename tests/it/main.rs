@@ -23,6 +23,7 @@ mod drop_in;
 mod ecosystem;
 mod events;
 mod foreign_text;
+mod graph;
 mod guests;
 mod handles;
 mod home;

@@ -149,6 +149,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("check target/release/libsample.so", "runs none of its code")],
     ),
     (
+        "graph",
+        &[
+            ("graph", "who calls whom since the host started"),
+            ("graph 'web-*'", "the calls by and to some daemons"),
+            ("graph --svg > calls.svg", "as a picture"),
+        ],
+    ),
+    (
         "service",
         &[
             (
@@ -237,7 +245,7 @@ mod tests {
         for (name, lines) in EXAMPLES {
             for (line, _) in *lines {
                 // A shell reads the rest.
-                let line = line.split(" < ").next().unwrap_or_default();
+                let line = line.split(['<', '>']).next().unwrap_or_default();
                 let words = [vec!["dae-host".to_owned()], words(line)].concat();
                 let parsed = super::super::definition().try_get_matches_from(&words);
                 let parsed = parsed.unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -27,6 +27,7 @@ mod examples;
 mod exit;
 mod explain;
 mod follow;
+mod graph;
 mod guest;
 mod history;
 mod incoming;
@@ -162,6 +163,8 @@ enum Command {
     Client(client_trait::ClientArgs),
     /// Show the daemons' log
     Logs(logs::Args),
+    /// Show who calls whom, how often, and how long the calls take
+    Graph(graph::Args),
     /// Explain a daemon's state: the host's decisions, when they fell, and by which rule
     Explain(explain::Args),
     /// Show what has happened to the daemons and the host: starts, reloads, crashes, refusals
@@ -290,6 +293,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Connect(args) => connect::connect(&session, &args),
         Command::Client(args) => client_trait::client(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
+        Command::Graph(args) => graph::graph(&session, &args),
         Command::Explain(args) => explain::explain(&session, &args),
         Command::Events(args) => events::events(&session, &args),
         Command::Check(args) => check::check(&session, &args),

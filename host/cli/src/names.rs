@@ -89,7 +89,7 @@ fn is_pattern(word: &str) -> bool {
     word.contains(PATTERN_CHARACTERS)
 }
 
-fn pattern(word: &str) -> Result<Pattern, Fault> {
+pub(super) fn pattern(word: &str) -> Result<Pattern, Fault> {
     Pattern::new(word).map_err(|error| Fault::Usage(format!("{word} is no pattern: {error}")))
 }
 

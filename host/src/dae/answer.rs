@@ -67,7 +67,7 @@ const ON_TCP: [CommandRow; 6] = [
     ),
 ];
 
-const ON_CONTROL: [CommandRow; 21] = [
+const ON_CONTROL: [CommandRow; 22] = [
     (
         "greet",
         Some(("home", "string")),
@@ -87,6 +87,11 @@ const ON_CONTROL: [CommandRow; 21] = [
         "usage",
         Some(("request", "UsageRequest")),
         "Measures for a moment how much each daemon uses.",
+    ),
+    (
+        "graph",
+        None,
+        "Returns which daemons call which, how often, and how long that takes.",
     ),
     (
         "find",
@@ -178,9 +183,9 @@ const FOLLOWED: [CommandRow; 2] = [
 ];
 
 /// The commands that a host still runs while it ends: those that change nothing, and the one that ends it.
-const WHILE_ENDING: [&str; 11] = [
-    "greet", "list", "status", "usage", "find", "scan", "state", "config", "logs", "events",
-    "shutdown",
+const WHILE_ENDING: [&str; 12] = [
+    "greet", "list", "status", "usage", "graph", "find", "scan", "state", "config", "logs",
+    "events", "shutdown",
 ];
 
 /// Opens both gates.
@@ -339,6 +344,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
             }
             Err(fault) => ended(Err::<(), _>(fault)),
         },
+        "graph" => ended(none(arguments).map(|()| dae.graph())),
         "usage" => ended(usage(dae, arguments).await),
         "shutdown" => shutdown(dae, arguments),
         "scan" => ended(match none(arguments) {

@@ -13,7 +13,7 @@
 //! - [`retention`]: how long the archive and logs are kept · [`durations`]: time spans that are safe to compute with
 //! - [`daemon_state`]: the states in a daemon's life · [`event`]: what happens to daemons and to the host
 //! - [`restart_rule`]: the reasons for restarts
-//! - [`report`]: the data types of the host's replies · [`usage`]: those of `usage`
+//! - [`report`]: the data types of the host's replies · [`usage`]: those of `usage` · [`call_graph`]: those of `graph`
 //! - [`home`]: the directory of an ecosystem, its lock and its control socket
 //! - [`atomic_file`]: files that survive a power cut
 //! - [`json5_text`], [`text_file`]: text that people write · [`printable`]: untrusted text, made safe for a terminal
@@ -28,6 +28,7 @@
 pub mod archive;
 pub mod atomic_file;
 pub mod blocking;
+pub mod call_graph;
 pub mod config;
 pub mod daemon_config;
 pub mod daemon_state;

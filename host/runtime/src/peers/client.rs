@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::event_handlers::{EventHandlers, is_ours};
 use crate::connection::guest_handle::next_id;
 use crate::connection::pending_calls::{CallError, CallReply};
+use crate::peers::call_graph::PairCounts;
 use crate::peers::directory::{Address, Directory};
 use crate::plugin::completion::ClientState;
 use crate::plugin::host_api::{ClientListener, StateKeeper};
@@ -79,6 +80,8 @@ pub(crate) struct Client {
     pub name: String,
     /// The event handlers of the daemon that opened it.
     pub heard: EventHandlers,
+    /// The counts of its calls.
+    pub counts: Arc<PairCounts>,
     host: Arc<Host>,
     stage: watch::Sender<ConnectionStage>,
     /// True once the connection was open for the first time.
@@ -111,6 +114,7 @@ impl Client {
             id: next_id(),
             name: name.to_owned(),
             heard: EventHandlers::from_the_start(),
+            counts: host.directory.call_graph.pair(&host.visitor, name),
             host: Arc::clone(host),
             stage: watch::Sender::new(ConnectionStage::Connecting),
             was_there: AtomicBool::new(false),

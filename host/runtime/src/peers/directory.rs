@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::connection::event_queue::EventQueue;
 use crate::connection::topics::Topics;
+use crate::peers::call_graph::CallGraph;
 use crate::session::gate::Gate;
 use dae_store::lock::lock;
 use dae_store::registry::DAE_NAME;
@@ -39,6 +40,8 @@ pub enum Address {
 pub struct Directory {
     /// Topics for events among all daemons.
     pub topics: Topics,
+    /// Who calls whom.
+    pub call_graph: CallGraph,
     own: Mutex<BTreeMap<String, LocalDaemon>>,
     foreign: Mutex<BTreeMap<String, ForeignAddress>>,
     changed: watch::Sender<()>,
@@ -69,6 +72,7 @@ impl Default for Directory {
     fn default() -> Self {
         Directory {
             topics: Topics::default(),
+            call_graph: CallGraph::default(),
             own: Mutex::default(),
             foreign: Mutex::default(),
             changed: watch::Sender::new(()),
@@ -97,6 +101,7 @@ impl Directory {
             .is_some_and(|own| Arc::ptr_eq(&own.gate, gate))
         {
             own.remove(&gate.name);
+            self.call_graph.forget(&gate.name);
         }
         drop(own);
         self.tell(&gate.name);

@@ -148,7 +148,7 @@ impl EcosystemApi {
 
     fn call_guest(&self, guest: u64, message: &Message<'_>, line: &[u8]) -> HostAnswer {
         if let Some(client) = self.client(guest) {
-            return asking(client.call(message.name, message.arguments), client);
+            return asking(client, message);
         }
         match self.guests.find(guest) {
             Some(guest) => self.ask_guest(&guest, message, line),
@@ -171,9 +171,11 @@ impl EcosystemApi {
     /// Makes a single call, over a connection that is kept for the next one.
     fn call_by_name(&self, daemon: &str, message: &Message<'_>) -> HostAnswer {
         let kept = self.kept(daemon);
+        let started = kept.client.counts.start();
         match kept.client.call(message.name, message.arguments) {
             CallProgress::Now(reply) => {
                 kept.calls.fetch_sub(1, Ordering::Relaxed);
+                started.ended(reply.is_err());
                 HostAnswer::Now(ended(reply))
             }
             CallProgress::Later(reply) => {
@@ -184,6 +186,7 @@ impl EcosystemApi {
                 };
                 HostAnswer::Later(Box::pin(async move {
                     let reply = reply.await;
+                    started.ended(reply.is_err());
                     drop(one_call);
                     ended(reply)
                 }))
@@ -403,9 +406,13 @@ impl Drop for EcosystemApi {
 }
 
 /// Returns the answer to a call over `client`. Its error names the daemon, since the caller knows only a number.
-fn asking(calling: CallProgress, client: Arc<Client>) -> HostAnswer {
-    let named =
-        move |reply: CallReply| ended(reply.map_err(|refusal| refusal.of_daemon(&client.name)));
+fn asking(client: Arc<Client>, message: &Message<'_>) -> HostAnswer {
+    let started = client.counts.start();
+    let calling = client.call(message.name, message.arguments);
+    let named = move |reply: CallReply| {
+        started.ended(reply.is_err());
+        ended(reply.map_err(|refusal| refusal.of_daemon(&client.name)))
+    };
     match calling {
         CallProgress::Now(reply) => HostAnswer::Now(named(reply)),
         CallProgress::Later(reply) => {

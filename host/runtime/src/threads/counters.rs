@@ -146,6 +146,11 @@ impl Shard {
         }
     }
 
+    /// Returns its counts as they are now.
+    pub fn snapshot(&self) -> CounterSnapshot {
+        CounterSnapshot(Some(Box::new(self.numbers())))
+    }
+
     fn add_all(&self, other: &Shard) {
         for (own, others) in self.counters().zip(other.counters()) {
             own.fetch_add(others.load(Relaxed), Relaxed);
