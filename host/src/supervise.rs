@@ -42,7 +42,7 @@ use dae_runtime::session::gate::{Gate, LeaseReturn};
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::event::DaeEventKind;
-use dae_store::report::LastEnd;
+use dae_store::report::{EndKind, LastEnd};
 use dae_store::restart::{self, Decision, End, History};
 use dae_store::settings::OnPanic;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
@@ -396,12 +396,14 @@ impl Supervisor {
         };
         let identity = Arc::clone(&current.instance.identity);
         self.monitor.restart_reason = self.restart_reason(&end);
+        let kind = self.kind_of(&end);
         let cause = self.cause_of(&end);
         self.shared
             .tell(&self.spec.name, Some(identity.generation), "error", &cause);
         self.gate.note_end(&cause);
         self.send_crash(&end, &cause, identity.generation);
         self.now.running().last_end = Some(LastEnd {
+            kind,
             cause: cause.clone(),
             time: jiff::Timestamp::now(),
             generation: identity.generation,
@@ -446,6 +448,16 @@ impl Supervisor {
             RunEnd::Crashed(_) => RestartReason::Panicked,
             RunEnd::Died(_) if self.monitor.health.kill_cause.is_some() => RestartReason::Unhealthy,
             RunEnd::Died(_) => RestartReason::ProcessEnded,
+        }
+    }
+
+    fn kind_of(&self, end: &RunEnd) -> EndKind {
+        match end {
+            RunEnd::Returned => EndKind::Returned,
+            RunEnd::Failed(_) => EndKind::RunFailed,
+            RunEnd::Crashed(_) => EndKind::Panicked,
+            RunEnd::Died(_) if self.monitor.health.kill_cause.is_some() => EndKind::Killed,
+            RunEnd::Died(_) => EndKind::ProcessEnded,
         }
     }
 

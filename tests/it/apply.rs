@@ -172,7 +172,7 @@ fn one_that_fails_is_told_and_the_others_are_done() {
         .as_array()
         .expect("rows")
         .iter()
-        .filter(|one| one["error"].is_string());
+        .filter(|one| one["error"]["kind"].is_string());
     assert_eq!(failed.count(), 2, "{outcomes}");
 }
 

@@ -75,7 +75,10 @@ fn a_change_takes_over_like_a_reload_and_stays() {
     for flags in MODES {
         let (mut ecosystem, mut guest) = probe(flags);
         let preview = configured(&ecosystem, &["set", "config.run_ms=5", "--dry-run"]);
-        assert_eq!(preview["changed"], json!(["config.run_ms: - → 5"]));
+        assert_eq!(
+            preview["changed"],
+            json!([{"path": "config.run_ms", "from": null, "to": 5}])
+        );
         assert_eq!(
             (&preview["takes_effect"], &preview["dry_run"]),
             (&json!("reload"), &json!(true))

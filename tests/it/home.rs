@@ -233,3 +233,13 @@ fn a_plugin_whose_path_is_not_utf_8_is_refused_and_nothing_else_suffers() {
     ecosystem.until_logged("Dae", "not valid UTF-8");
     let _ = ecosystem.install("Counter", "counter", &[]);
 }
+
+#[test]
+fn a_home_in_a_place_that_takes_no_directory_is_an_error() {
+    let ecosystem = Ecosystem::asleep();
+    let file = ecosystem.plugin("sample").display().to_string();
+    let refused = ecosystem
+        .cli(&["--home", "/proc/home", "install", "Sample", &file])
+        .code(1);
+    assert!(refused.says(&["/proc/home"]), "{refused:?}");
+}

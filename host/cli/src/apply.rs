@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::Session;
 use super::client::Client;
-use super::exit::{self, Fault};
+use super::exit::{self, ErrorObject, Fault};
 use super::interrupted;
 use dae_store::daemon_config::DaemonConfig;
 use dae_store::registry::DAE_NAME;
@@ -68,8 +68,8 @@ struct AppliedDaemon<'a> {
     planned: &'a PlannedDaemon,
     /// True once it is done.
     done: bool,
-    /// The reason for a failure, a text.
-    error: Option<String>,
+    /// The failure.
+    error: Option<ErrorObject>,
 }
 
 /// Makes the daemons as the file declares them.
@@ -87,20 +87,23 @@ pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
         if planned.action.changes() && !session.out.json {
             report(session, planned, done.as_ref().err())?;
         }
-        if let Err(error) = &done {
-            failed.get_or_insert(exit::code(error));
-        }
         outcomes.push(AppliedDaemon {
             planned,
             done: !args.dry_run && done.is_ok(),
-            error: done.err().map(|error| format!("{error:#}")),
+            error: done.as_ref().err().map(ErrorObject::of),
         });
+        failed = failed.or(done.err());
     }
     match session.out.json {
         true => session.out.document(&outcomes)?,
         false => conclude(session, args, &present, &outcomes),
     }
-    failed.map_or(Ok(()), |code| Err(Fault::Reported(code).into()))
+    match failed {
+        None => Ok(()),
+        // The rows have the errors, and standard error has the first.
+        Some(error) if session.out.json => Err(error),
+        Some(error) => Err(Fault::Reported(exit::code(&error)).into()),
+    }
 }
 
 /// Returns the daemons that the host has.

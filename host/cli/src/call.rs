@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 
 use super::Session;
 use super::client::{Client, ReplyPart};
-use super::exit::{self, Fault};
+use super::exit::Fault;
 use super::guest::DaemonAddress;
 use super::signatures::{self, CommandHelp};
 use super::time_span;
@@ -74,15 +74,6 @@ impl CallArgs {
 
 /// `call`: runs one command of a daemon and prints its result.
 pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
-    let done = run(session, args);
-    match session.out.json {
-        // The daemon may also have refused to describe the command.
-        true => done.map_err(exit::documented),
-        false => done,
-    }
-}
-
-fn run(session: &Session, args: &CallArgs) -> Result<()> {
     let Some((command, words)) = args.words.split_first() else {
         return Err(Fault::Usage("call takes a command's name".to_owned()).into());
     };
@@ -130,7 +121,7 @@ struct AnsweredCall<'a> {
 impl AnsweredCall<'_> {
     fn run(&self, daemon: &DaemonAddress, client: &mut Client<TcpStream>) -> Result<()> {
         let (session, args, command) = (self.session, self.args, self.command);
-        if !session.out.quiet {
+        if session.out.remarks() {
             client.show_events();
         }
         let result = match daemon.is_foreign {

@@ -28,9 +28,12 @@ pub(super) fn check(session: &Session, args: &CheckArgs) -> Result<()> {
         let file = args.file.to_string_lossy();
         session.out.document(&match &found {
             Ok((manifest, needs)) => {
-                json!({"file": file, "ok": true, "manifest": manifest, "needs": needs.libraries})
+                json!({"file": file, "ok": true, "reason": null, "manifest": manifest, "needs": needs.libraries})
             }
-            Err(fault) => json!({"file": file, "ok": false, "reason": fault.to_string()}),
+            Err(fault) => {
+                let reason = fault.to_string();
+                json!({"file": file, "ok": false, "reason": reason, "manifest": null, "needs": null})
+            }
         })?;
     }
     let (manifest, needs) = found?;

@@ -282,7 +282,6 @@ impl<S: Stream> Client<S> {
                     self.peer, refusal.command, refusal.code
                 ),
                 error: error.to_owned(),
-                is_printed: false,
             },
         }
     }

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::Session;
 use super::guest::DaemonAddress;
+use dae_store::json_form::text_or_null;
 use dae_store::manifest::{self, Manifest};
 
 /// The arguments of `client`.
@@ -52,7 +53,7 @@ struct Interface {
 struct CommandShape {
     #[serde(default)]
     name: String,
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     doc: String,
     arguments: Vec<ArgumentShape>,
     result: Value,
@@ -61,7 +62,7 @@ struct CommandShape {
 #[derive(Debug, Deserialize)]
 struct ArgumentShape {
     name: String,
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     description: String,
     #[serde(default)]
     optional: bool,
@@ -73,7 +74,7 @@ struct ArgumentShape {
 /// A command in the answer to `help`. A daemon of another make may have no schema.
 #[derive(Debug, Deserialize)]
 struct HelpEntry {
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     doc: String,
     schema: Option<CommandShape>,
 }

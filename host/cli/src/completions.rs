@@ -69,9 +69,14 @@ pub(super) fn completions(session: &Session, args: &Args) -> Result<()> {
         .with_context(|| format!("no completions are known for {shell}"))?;
     let mut script = Vec::new();
     completer.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
-    session
-        .out
-        .line(String::from_utf8(script)?.trim_matches('\n'))
+    let script = String::from_utf8(script)?;
+    let script = script.trim_matches('\n');
+    match session.out.json {
+        true => session
+            .out
+            .document(&json!({"shell": shell, "script": script})),
+        false => session.out.line(script),
+    }
 }
 
 /// Answers a shell, if one has started this process for that. Otherwise returns `None`.

@@ -82,7 +82,7 @@ fn at_terminal(session: &Session, name: &str) -> Result<()> {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(error) => {
-                    let _ = exit::report(&check_reader(error)?);
+                    let _ = exit::report(&check_reader(error)?, session.out.json);
                 }
             },
             Signal::CtrlD => return Ok(()),
@@ -107,7 +107,7 @@ fn in_pipe(session: &Session, name: &str) -> Result<()> {
             Ok(true) if line.trim().is_empty() => last,
             Ok(true) => Code::Done,
             Ok(false) => break,
-            Err(error) => exit::report(&check_reader(error)?),
+            Err(error) => exit::report(&check_reader(error)?, session.out.json),
         };
     }
     match last {

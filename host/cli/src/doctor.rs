@@ -63,7 +63,6 @@ struct Finding {
     /// The thing that was found, with the expected one.
     text: String,
     /// A command, or advice where there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     cure: Option<String>,
     /// True if `--fix` has cured it.
     fixed: bool,

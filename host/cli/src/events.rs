@@ -36,7 +36,7 @@ impl Args {
             lines: self.past.lines(LINES_SINCE),
             after: None,
             since: self.past.since,
-            until: self.past.until,
+            until: self.past.until(),
         }
     }
 }

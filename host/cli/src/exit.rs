@@ -7,7 +7,10 @@
 //! Codes are part of the interface, since scripts branch on them. No code ever gets another meaning; [`HELP`] lists
 //! them.
 
+mod error_object;
+
 use std::fmt;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,6 +19,8 @@ use dae_store::home::HomeBusy;
 use dae_store::install_plan::{InstallRefusal, RefusalKind};
 use dae_store::printable;
 use dae_store::registry::DAE_NAME;
+use error_object::ErrorDocument;
+pub(super) use error_object::ErrorObject;
 
 /// The exit codes, as `--help` shows them.
 pub(super) const HELP: &str = "\
@@ -28,8 +33,9 @@ Exit codes:
   6  another host holds this home, or its host can't be reached
   7  no host runs for this home
 
-Data goes to standard output, everything else to standard error. With --json each query prints
-exactly one JSON document (`logs`: one a line). NO_COLOR turns colours off.";
+Data goes to standard output, everything else to standard error. With --json each command prints
+exactly one JSON document (`logs`: one a line), and an error is a JSON object on standard error.
+NO_COLOR turns colours off.";
 
 /// The exit code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +76,6 @@ pub(super) enum Fault {
         message: String,
         /// The error as it was received, a JSON object.
         error: String,
-        /// True if the error is printed behind the message.
-        is_printed: bool,
     },
     /// Nothing listens on the home's control socket.
     NoHost {
@@ -108,12 +112,12 @@ impl fmt::Display for Fault {
             Fault::Refused { message, .. } | Fault::Answered { message, .. } => {
                 f.write_str(&printable::one_line(message))
             }
-            Fault::NoHost { home, start } => {
-                let home = home.display();
-                write!(
-                    f,
-                    "no host runs for the home {home}; start one with `{start}`"
-                )
+            Fault::NoHost { home, .. } => {
+                write!(f, "no host runs for the home {}", home.display())?;
+                match self.advice() {
+                    Some(advice) => write!(f, "; {advice}"),
+                    None => Ok(()),
+                }
             }
             Fault::NotListening { held, socket } => {
                 let (home, socket) = (held.home.display(), socket.display());
@@ -150,6 +154,15 @@ impl Fault {
         Fault::Refused {
             code: "unknown-daemon".to_owned(),
             message: format!("there is no daemon {name:?} in this home{hint}"),
+        }
+    }
+
+    /// Returns what to do, which stands at the end of the message; `None` if the message itself says it, or nothing can
+    /// be said.
+    fn advice(&self) -> Option<String> {
+        match self {
+            Fault::NoHost { start, .. } => Some(format!("start one with `{start}`")),
+            _ => None,
         }
     }
 
@@ -225,47 +238,52 @@ pub(super) fn advised(error: anyhow::Error, advice: &str) -> anyhow::Error {
     }
 }
 
-/// Has a daemon's error printed behind its message, for programs. The context around the error stays.
-pub(super) fn documented(mut error: anyhow::Error) -> anyhow::Error {
-    if let Some(Fault::Answered { is_printed, .. }) = error.downcast_mut() {
-        *is_printed = true;
-    }
-    error
-}
-
-/// Returns the JSON that is printed behind the message, as a line of its own.
-fn document(error: &anyhow::Error) -> String {
-    match error.downcast_ref() {
-        Some(Fault::Answered {
-            error,
-            is_printed: true,
-            ..
-        }) => format!("{}\n", printable::json(error)),
-        _ => String::new(),
-    }
-}
-
-/// Prints the error on standard error, and returns the exit code.
-pub(super) fn report(error: &anyhow::Error) -> Code {
+/// Prints the error on standard error, with `is_json` as one object on a line, and returns the exit code.
+pub(super) fn report(error: &anyhow::Error, is_json: bool) -> Code {
     let quiet = matches!(
         error.downcast_ref::<Fault>(),
         Some(Fault::Reported(_) | Fault::ReaderGone)
     );
-    if !quiet {
-        use std::io::Write as _;
-        // If standard error is closed, nobody reads the message.
-        let hint = hint(error).map_or_else(String::new, |hint| format!(" ({hint})"));
-        let text = format!("{error:#}{hint}");
-        let (text, document) = (printable::message(&text), document(error));
-        let _ = write!(std::io::stderr(), "dae-host: {text}\n{document}");
+    match (quiet, is_json) {
+        (true, _) => {}
+        (false, true) => write_object(ErrorObject::of(error)),
+        (false, false) => {
+            let hint = hint(error).map_or_else(String::new, |hint| format!(" ({hint})"));
+            let text = format!("{error:#}{hint}");
+            // If standard error is closed, nobody reads the message.
+            let _ = writeln!(io::stderr(), "dae-host: {}", printable::message(&text));
+        }
     }
     code(error)
 }
 
+/// Writes an error as an object on standard error.
+pub(super) fn write_object(error: ErrorObject) {
+    if let Ok(text) = serde_json::to_string(&ErrorDocument { error }) {
+        // If standard error is closed, nobody reads the object.
+        let _ = writeln!(io::stderr(), "{}", printable::json(&text));
+    }
+}
+
+/// Prints clap's answer to a command line, a help text or what is wrong with it, and returns the exit code.
+pub(super) fn end_usage(error: &clap::Error, is_json: bool) -> ExitCode {
+    match is_json && error.use_stderr() {
+        true => write_object(ErrorObject::of_usage(error)),
+        // If the output is closed, nobody reads the answer.
+        false => drop(error.print()),
+    }
+    let code = if error.use_stderr() {
+        Code::Usage
+    } else {
+        Code::Done
+    };
+    ExitCode::from(code as u8)
+}
+
 /// Reports an error, and returns the exit code. While a library is being loaded, exits at once: the libraries' exit
 /// handlers would wait for the loader's lock.
-pub(super) fn end(result: anyhow::Result<()>) -> ExitCode {
-    let code = result.map_or_else(|error| report(&error), |()| Code::Done);
+pub(super) fn end(result: anyhow::Result<()>, is_json: bool) -> ExitCode {
+    let code = result.map_or_else(|error| report(&error, is_json), |()| Code::Done);
     if library::is_loading() {
         library::exit(code as i32);
     }
@@ -280,26 +298,6 @@ mod tests {
     fn refused(code: &str) -> anyhow::Error {
         let (code, message) = (code.to_owned(), "no".to_owned());
         anyhow::Error::new(Fault::Refused { code, message })
-    }
-
-    #[test]
-    fn a_daemons_code_is_not_taken_for_one_of_the_host() {
-        for code in ["not-running", "unknown-daemon", "name-taken"] {
-            let answered = anyhow::Error::new(Fault::Answered {
-                message: "no".to_owned(),
-                error: format!("{{\"code\":\"{code}\"}}"),
-                is_printed: false,
-            });
-            assert_eq!(
-                (self::code(&answered), hint(&answered)),
-                (Code::Failed, None)
-            );
-            assert_eq!(document(&answered), "");
-            let documented = documented(answered);
-            assert_eq!(document(&documented), format!("{{\"code\":\"{code}\"}}\n"));
-            assert_eq!(documented.to_string(), "no");
-        }
-        assert_eq!(document(&documented(refused("failed"))), "");
     }
 
     #[test]
@@ -375,20 +373,6 @@ mod tests {
         let error = Err::<(), _>(refused("not-running")).context("cannot call Sample");
         let error = error.context("again").expect_err("it is an error");
         assert_eq!(code(&error), Code::NotRunning);
-    }
-
-    #[test]
-    fn context_around_a_daemons_error_keeps_its_document() {
-        let answered = anyhow::Error::new(Fault::Answered {
-            message: "Sample help: no (unavailable)".to_owned(),
-            error: r#"{"code":"unavailable"}"#.to_owned(),
-            is_printed: false,
-        });
-        let error = documented(answered.context("cannot ask").context("again"));
-        assert_eq!(document(&error), "{\"code\":\"unavailable\"}\n");
-        let text = "again: cannot ask: Sample help: no (unavailable)";
-        assert_eq!(format!("{error:#}"), text);
-        assert_eq!(code(&error), Code::Failed);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Session;
 use super::client::Client;
+use super::document::EventDocument;
 use super::exit::Fault;
 use super::moment;
 use dae_store::config::Config;
@@ -34,7 +35,7 @@ pub(super) struct Args {
 }
 
 /// The answer to `explain`.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Explanation {
     /// The daemon's name.
     name: String,
@@ -49,19 +50,54 @@ struct Explanation {
 }
 
 /// An event, and the rule behind it.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct ExplainedEvent {
-    #[serde(flatten)]
     event: DaeEvent,
     /// The rule behind it, for a person; `None` if the event needs none.
     because: Option<String>,
+}
+
+/// The answer as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct ExplanationDocument<'a> {
+    name: &'a str,
+    state: Option<&'a str>,
+    reason: Option<&'a str>,
+    next: Option<&'a str>,
+    events: Vec<ExplainedDocument<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExplainedDocument<'a> {
+    #[serde(flatten)]
+    event: EventDocument<'a>,
+    because: Option<&'a str>,
+}
+
+impl<'a> From<&'a Explanation> for ExplanationDocument<'a> {
+    fn from(explanation: &'a Explanation) -> Self {
+        let reason = explanation.reason.as_deref();
+        let event = |one: &'a ExplainedEvent| ExplainedDocument {
+            event: EventDocument::from(&one.event),
+            because: one.because.as_deref(),
+        };
+        ExplanationDocument {
+            name: &explanation.name,
+            state: explanation.state.as_deref(),
+            reason: reason.filter(|text| !text.is_empty()),
+            next: explanation.next.as_deref(),
+            events: explanation.events.iter().map(event).collect(),
+        }
+    }
 }
 
 /// Explains a daemon.
 pub(super) fn explain(session: &Session, args: &Args) -> Result<()> {
     let explanation = explanation(session, args)?;
     match session.out.json {
-        true => session.out.document(&explanation),
+        true => session
+            .out
+            .document(&ExplanationDocument::from(&explanation)),
         false => session.out.line(&text(&explanation)),
     }
 }

@@ -16,6 +16,7 @@ use super::exit::Fault;
 use super::{change, interrupted, words};
 use dae_store::archive::{Archive, NumberedDeparture};
 use dae_store::atomic_file;
+use dae_store::json_form;
 use dae_store::registry::Registry;
 use dae_store::report::{ImportRequest, Installed};
 use dae_store::retention;
@@ -61,6 +62,9 @@ fn export(session: &Session, state: &RawValue, path: &Path) -> Result<()> {
     let written = atomic_file::create_private(path, state.get().as_bytes());
     written.with_context(|| format!("cannot write the state to {}", path.display()))?;
     let bytes = state.get().len();
+    if session.out.json {
+        return session.out.document(&json!({"file": path, "bytes": bytes}));
+    }
     session
         .out
         .note(&format!("{} has the state ({bytes} B)", path.display()));
@@ -111,9 +115,9 @@ fn document(one: &NumberedDeparture) -> serde_json::Value {
     let departure = &one.departure;
     json!({
         "id": one.id,
-        "time": departure.time,
+        "time": json_form::time_text(departure.time),
         "reason": departure.reason,
-        "kept_until": retention::kept_until(departure.time),
+        "kept_until": json_form::time_text(retention::kept_until(departure.time)),
         "state": departure.state.as_ref().map(|kept| &kept.state),
         "damaged": departure.damaged,
     })

@@ -13,6 +13,7 @@ use anyhow::Result;
 
 use super::Session;
 use super::client::Client;
+use super::exit::{self, ErrorObject};
 use dae_runtime::os::control_client::ControlClient;
 use dae_runtime::os::interrupt::Interruptions;
 
@@ -22,13 +23,13 @@ use dae_runtime::os::interrupt::Interruptions;
 /// The errors of [`Client::control`].
 pub(super) fn client(session: &Session) -> Result<Client<ControlClient>> {
     let client = Client::control(session)?;
-    say_before_the_end(session.command_line("list"));
+    say_before_the_end(session.command_line("list"), session.out.json);
     Ok(client)
 }
 
 /// Prints what becomes of the change if a signal ends the program. If the handlers can't be set up, the signal ends it
 /// silently.
-fn say_before_the_end(list: String) {
+fn say_before_the_end(list: String, is_json: bool) {
     let Ok(mut interruptions) = Interruptions::begin() else {
         return;
     };
@@ -37,12 +38,17 @@ fn say_before_the_end(list: String) {
             return;
         };
         let name = interruption.name();
-        // Standard error may be closed.
-        let _ = writeln!(
-            io::stderr(),
-            "dae-host: {name} has ended this command before the host answered; the host drops the change if it has not \
-             begun with it, and carries it through otherwise: `{list}` shows what has come of it"
+        let message = format!(
+            "{name} has ended this command before the host answered; the host drops the change if it has not begun with \
+             it, and carries it through otherwise"
         );
+        let hint = format!("`{list}` shows what has come of it");
+        if is_json {
+            exit::write_object(ErrorObject::interrupted(&message, hint));
+            return interruption.take_effect();
+        }
+        // Standard error may be closed.
+        let _ = writeln!(io::stderr(), "dae-host: {message}: {hint}");
         interruption.take_effect();
     };
     let _ = thread::Builder::new()

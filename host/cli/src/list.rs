@@ -11,14 +11,15 @@ mod watch;
 use std::collections::HashMap;
 
 use anyhow::Result;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::Session;
 use super::client::Client;
 use dae_runtime::os::control_client::ControlClient;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Status;
-use dae_store::usage::{Usage, UsageRequest};
+use dae_store::usage::{CommandRates, CpuKind, Usage, UsageRequest};
 
 pub(super) use attention::remark;
 pub(super) use order::{SortColumn, sort};
@@ -66,10 +67,10 @@ pub(super) fn list(session: &Session, args: &Args) -> Result<()> {
         return watch::watch(session, args);
     }
     let mut host = Client::control(session)?;
-    if session.out.json {
-        return session.out.document(&documents(&mut host, args)?);
-    }
     let rows = rows(&mut host, args)?;
+    if session.out.json {
+        return session.out.document(&documents(&rows, args));
+    }
     session.out.list(&rows)?;
     if let Some(text) = attention::remark(&rows, |command| session.command_line(command)) {
         session.out.note(&text);
@@ -105,43 +106,55 @@ pub(super) fn joined(daemons: Vec<Status>, usages: Vec<Usage>) -> Vec<Listed> {
     daemons.into_iter().map(row).collect()
 }
 
-/// Returns the documents of `--json`: the host's own, in the wanted order, each with the members of its usage.
-fn documents(host: &mut Client<ControlClient>, args: &Args) -> Result<Value> {
-    if args.sort.is_none() && !args.is_wide() {
-        return host.ask("list", &json!([]));
-    }
-    let daemons: Vec<Map<String, Value>> = host.ask("list", &json!([]))?;
-    let usages: Vec<Map<String, Value>> = match args.is_wide() {
-        true => host.ask("usage", &[UsageRequest::default()])?,
-        false => Vec::new(),
-    };
-    let documents = merged(daemons, &usages);
-    let Some(column) = args.sort else {
-        return Ok(documents.into());
-    };
-    Ok(order::sorted(documents, column)?.into())
+/// The document of a daemon: its status, and with `--wide` what it uses.
+#[derive(Debug, Serialize)]
+struct ListDocument<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    #[serde(flatten)]
+    usage: Option<UsageMembers>,
 }
 
-/// Adds the members of a daemon's usage to its document. A daemon without one has them too, with `null`.
-fn merged(
-    mut daemons: Vec<Map<String, Value>>,
-    usages: &[Map<String, Value>],
-) -> Vec<Map<String, Value>> {
-    let Some(first) = usages.first() else {
-        return daemons;
-    };
-    let name = |document: &Map<String, Value>| document.get("name")?.as_str().map(str::to_owned);
-    let by_name: HashMap<_, _> = usages.iter().map(|usage| (name(usage), usage)).collect();
-    for daemon in &mut daemons {
-        let is_foreign = daemon.get("foreign").is_some_and(|foreign| foreign == true);
-        let own = by_name.get(&name(daemon)).filter(|_| !is_foreign);
-        for key in first.keys() {
-            let value = own.and_then(|usage| usage.get(key)).unwrap_or(&Value::Null);
-            // Some members stand in both answers. Those of the status stay.
-            daemon.entry(key.clone()).or_insert_with(|| value.clone());
+/// The members of a usage that a status lacks; all are `null` if nothing is known.
+#[derive(Debug, Default, Serialize)]
+struct UsageMembers {
+    cpu_percent: Option<f64>,
+    cpu_kind: Option<CpuKind>,
+    memory_bytes: Option<u64>,
+    calls_per_s: Option<f64>,
+    errors_per_s: Option<f64>,
+    p50_us: Option<f64>,
+    p99_us: Option<f64>,
+}
+
+impl From<&Usage> for UsageMembers {
+    fn from(usage: &Usage) -> Self {
+        let CommandRates {
+            calls_per_s,
+            errors_per_s,
+            p50_us,
+            p99_us,
+        } = usage.commands;
+        UsageMembers {
+            cpu_percent: usage.cpu_percent,
+            cpu_kind: usage.cpu_kind,
+            memory_bytes: usage.memory_bytes,
+            calls_per_s: Some(calls_per_s),
+            errors_per_s: Some(errors_per_s),
+            p50_us,
+            p99_us,
         }
     }
-    daemons
+}
+
+/// Returns the documents of `--json`.
+fn documents<'a>(rows: &'a [Listed], args: &Args) -> Vec<ListDocument<'a>> {
+    let usage = |usage: Option<&Usage>| usage.map(UsageMembers::from).unwrap_or_default();
+    let document = |row: &'a Listed| ListDocument {
+        status: &row.status,
+        usage: args.is_wide().then(|| usage(row.usage.as_ref())),
+    };
+    rows.iter().map(document).collect()
 }
 
 /// Returns whether the row is Dae's, which stands first in every order.
@@ -152,29 +165,44 @@ fn is_dae(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn object(value: Value) -> Map<String, Value> {
-        serde_json::from_value(value).expect("an object")
-    }
+    use serde_json::Value;
 
     #[test]
-    fn every_document_has_the_members_of_a_usage() {
-        let daemons = [
-            json!({"name": "Dae", "state": "ready"}),
-            json!({"name": "A", "state": "ready"}),
-            json!({"name": "B", "state": "foreign", "foreign": true}),
-        ];
-        let usages = [
-            json!({"name": "Dae", "state": "ready", "cpu_percent": 1.5}),
-            json!({"name": "A", "state": "stopped", "cpu_percent": null}),
-            json!({"name": "B", "state": "ready", "cpu_percent": 7.0}),
-        ];
-        let merged = merged(daemons.map(object).to_vec(), &usages.map(object));
-        let expected = json!([
-            {"name": "Dae", "state": "ready", "cpu_percent": 1.5},
-            {"name": "A", "state": "ready", "cpu_percent": null},
-            {"name": "B", "state": "foreign", "foreign": true, "cpu_percent": null},
-        ]);
-        assert_eq!(json!(merged), expected);
+    fn every_document_of_a_list_has_the_same_members() {
+        let named = |name: &str| Status {
+            name: name.to_owned(),
+            ..Status::default()
+        };
+        let usage = Usage {
+            name: "A".to_owned(),
+            state: "stopped".to_owned(),
+            cpu_percent: Some(7.0),
+            cpu_kind: Some(CpuKind::Process),
+            memory_bytes: Some(1),
+            commands: CommandRates::default(),
+            guests: 0,
+            restarts: 0,
+            generation: 1,
+            uptime_ms: None,
+        };
+        let foreign = Status {
+            foreign: true,
+            ..named("B")
+        };
+        let rows = joined(vec![named("A"), foreign], vec![usage]);
+        for wide in [false, true] {
+            let args = Args {
+                wide,
+                sort: None,
+                watch: false,
+            };
+            let documents = json!(documents(&rows, &args));
+            let keys = |at: usize| documents[at].as_object().expect("an object").keys();
+            assert!(keys(0).eq(keys(1)), "{documents}");
+            assert_eq!(documents[0].get("cpu_percent"), wide.then_some(&json!(7.0)));
+            let of_foreign = documents[1].get("cpu_percent");
+            assert_eq!(of_foreign, wide.then_some(&Value::Null));
+            assert_eq!(documents[1]["mode"], Value::Null);
+        }
     }
 }

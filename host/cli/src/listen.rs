@@ -17,6 +17,7 @@ use super::client::Client;
 use super::exit::Fault;
 use super::guest::DaemonAddress;
 use super::incoming::{Incoming, Refusal, array};
+use dae_store::json_form;
 use dae_store::registry::DAE_NAME;
 
 /// The command of Dae that sends the events of a topic.
@@ -143,7 +144,7 @@ impl EventSource<'_> {
             }
             let arguments = array(&line.arguments)?;
             let document = json!({
-                "time": Timestamp::now(),
+                "time": json_form::time_text(Timestamp::now()),
                 "event": line.name,
                 "arguments": arguments,
             });

@@ -50,7 +50,7 @@ impl Args {
             names: self.past.names.clone(),
             lines: self.past.lines(LINES_SINCE),
             since: self.past.since,
-            until: self.past.until,
+            until: self.past.until(),
             level: self.level.clone(),
             grep: self.grep.clone(),
         }

@@ -22,6 +22,7 @@ mod content_hash;
 mod detach;
 mod dev;
 mod doctor;
+mod document;
 mod events;
 mod examples;
 mod exit;
@@ -89,7 +90,7 @@ struct Global {
     // Read by hand: clap would show the variable's value in each usage text.
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DIR", help = home_help())]
     home: Option<PathBuf>,
-    /// Print JSON: one document, or one per line for an endless stream
+    /// Print JSON: one document, or one per line for an endless stream; an error is an object on standard error
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// Print no confirmations and no hints
@@ -242,25 +243,39 @@ fn definition() -> clap::Command {
     examples::add(Line::command())
 }
 
-/// Reads the command line. Wrong usage, or a help text, ends the program.
-fn line() -> Line {
-    let read = Line::from_arg_matches_mut(&mut definition().get_matches());
-    read.unwrap_or_else(|error| error.exit())
+/// Reads the command line. Wrong usage, or a help text, ends the program with the exit code.
+fn line() -> Result<Line, ExitCode> {
+    let read = definition().try_get_matches();
+    let read = read.and_then(|mut matches| Line::from_arg_matches_mut(&mut matches));
+    read.map_err(|error| exit::end_usage(&error, asks_for_json()))
+}
+
+/// Returns whether a command line that clap has refused asks for JSON. What follows a `--` is no option.
+fn asks_for_json() -> bool {
+    let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
+    words.any(|word| word == "--json")
 }
 
 /// Reads the command line, runs its command and returns the exit code.
 fn command_line() -> ExitCode {
     signals::start_clean_holding_back();
     terminal::allow_escapes();
-    let Line { global, command } = line();
+    let Line { global, command } = match line() {
+        Ok(line) => line,
+        Err(code) => return code,
+    };
+    let is_json = global.json;
     if matches!(command, Command::Run(_) | Command::Dev(_)) && first_process::is_first() {
-        return first_process::run().unwrap_or_else(|error| exit::end(Err(error)));
+        return first_process::run().unwrap_or_else(|error| exit::end(Err(error), is_json));
     }
     if !matches!(command, Command::Run(_) | Command::New(_)) {
         // A host lets the signals through once it handles them, and `new` once its crate is whole.
         signals::let_through();
     }
-    exit::end(Session::new(global).and_then(|session| dispatch(session, command)))
+    exit::end(
+        Session::new(global).and_then(|session| dispatch(session, command)),
+        is_json,
+    )
 }
 
 fn dispatch(session: Session, command: Command) -> Result<()> {

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::Session;
 use super::client::Client;
-use super::exit::{self, Fault};
+use super::document::Row;
+use super::exit::{self, ErrorObject, Fault};
 use dae_runtime::os::control_client::ControlClient;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Status;
@@ -93,27 +94,45 @@ pub(super) fn pattern(word: &str) -> Result<Pattern, Fault> {
     Pattern::new(word).map_err(|error| Fault::Usage(format!("{word} is no pattern: {error}")))
 }
 
-/// Runs `act` for one name after another. Prints a sentence after each, or one array at the end with `--json`.
-pub(super) fn each<T: Serialize>(
+/// Runs `act` for one name after another. Prints a sentence after each, or one array at the end with `--json`, with a row
+/// for each name. The error and the exit code are those of the first that failed.
+pub(super) fn each<T: Serialize + Default>(
     session: &Session,
     names: &[String],
     mut act: impl FnMut(&str) -> Result<(T, String)>,
 ) -> Result<()> {
-    let (mut done, mut failed) = (Vec::new(), None);
+    if session.out.json {
+        return each_as_row(session, names, act);
+    }
+    let mut failed = None;
     for name in names {
         match act(name) {
-            Ok((value, _)) if session.out.json => done.push(value),
             Ok((value, sentence)) => session.out.done(&value, &sentence)?,
             Err(error) => {
-                let code = exit::report(&error);
+                let code = exit::report(&error, false);
                 failed.get_or_insert(code);
             }
         }
     }
-    if session.out.json {
-        session.out.document(&done)?;
-    }
     failed.map_or(Ok(()), |code| Err(Fault::Reported(code).into()))
+}
+
+fn each_as_row<T: Serialize + Default>(
+    session: &Session,
+    names: &[String],
+    mut act: impl FnMut(&str) -> Result<(T, String)>,
+) -> Result<()> {
+    let outcomes: Vec<_> = names.iter().map(|name| (name, act(name))).collect();
+    let mut rows = Vec::new();
+    for (name, outcome) in &outcomes {
+        rows.push(match outcome {
+            Ok((done, _)) => Row::done(done),
+            Err(error) => Row::failed(name, &ErrorObject::of(error))?,
+        });
+    }
+    session.out.document(&rows)?;
+    let failed = outcomes.into_iter().find_map(|(_, outcome)| outcome.err());
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The arguments by which `logs` and `events` choose what they show, and the check of the names that they are given.
 
 use anyhow::{Result, bail};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Session;
 use super::client::Client;
@@ -29,7 +29,7 @@ pub(super) struct PastArgs {
     pub(super) since: Option<Timestamp>,
     /// Show none that is later
     #[arg(long, value_name = "TIME", value_parser = moment::parse, conflicts_with = "follow")]
-    pub(super) until: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
 impl PastArgs {
@@ -40,6 +40,17 @@ impl PastArgs {
             None => LINES_DEFAULT,
         };
         self.lines.unwrap_or(default)
+    }
+
+    /// Returns the latest time of an entry that is shown: the end of the millisecond, since entries are printed with that
+    /// much of their time.
+    pub(super) fn until(&self) -> Option<Timestamp> {
+        let end = |time: Timestamp| {
+            let whole = time.as_millisecond();
+            let next = Timestamp::from_millisecond(whole.saturating_add(1)).ok()?;
+            next.checked_sub(SignedDuration::from_nanos(1)).ok()
+        };
+        self.until.map(|time| end(time).unwrap_or(time))
     }
 
     /// Checks the names of which nothing was found: a daemon that exists may only have written nothing.

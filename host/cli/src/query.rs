@@ -27,11 +27,10 @@ pub(super) struct Name {
 
 /// `scan`: searches for foreign daemons and shows them.
 pub(super) fn scan(session: &Session) -> Result<()> {
-    let answer = Client::control(session)?.call("scan", &json!([]))?;
+    let scan: Scan = Client::control(session)?.ask("scan", &json!([]))?;
     if session.out.json {
-        return session.out.document(&answer);
+        return session.out.document(&scan);
     }
-    let scan: Scan = serde_json::from_str(answer.get())?;
     for Refused { port, pid, reason } in &scan.refused {
         let text = format!("port {port} (pid {pid}) answers, but not as a daemon: {reason}");
         session.out.note(&one_line(&text));
@@ -69,10 +68,9 @@ fn sockets_listen(count: u64) -> String {
 
 /// `status`: shows one daemon in full. Of one that is stopped or failed, the exit code says so.
 pub(super) fn status(session: &Session, name: &Name) -> Result<()> {
-    let answer = Client::control(session)?.call("status", &[&name.name])?;
-    let status: Status = serde_json::from_str(answer.get())?;
+    let status: Status = Client::control(session)?.ask("status", &[&name.name])?;
     match session.out.json {
-        true => session.out.document(&answer)?,
+        true => session.out.document(&status)?,
         false => session.out.line(&in_full(&status))?,
     }
     match status.state.as_str() {

@@ -129,7 +129,10 @@ fn install(session: &Session, args: &UnitArgs) -> Result<()> {
     let text = unit(session, args)?.text()?;
     if args.dry_run {
         return match session.out.json {
-            true => session.out.document(&json!({"unit": file, "text": text})),
+            true => {
+                let document = json!({"unit": file, "started": false, "text": text});
+                session.out.document(&document)
+            }
             false => session.out.line(text.trim_end()),
         };
     }
@@ -149,7 +152,7 @@ fn install(session: &Session, args: &UnitArgs) -> Result<()> {
         scope.run(&["daemon-reload"])?;
         scope.run(&ENABLE)?;
     }
-    let document = json!({"unit": file, "started": is_booted});
+    let document = json!({"unit": file, "started": is_booted, "text": null});
     session
         .out
         .done(&document, &written(&file, scope, is_booted))?;

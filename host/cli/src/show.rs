@@ -1,7 +1,7 @@
 //! The output of the command line: data on standard output, remarks on standard error.
 //!
 //! A terminal gets a table that fits its width. A pipe gets the same columns aligned, whole and without colours.
-//! `--json` gives the host's own answer. Only this file depends on the terminal: `table` and `words` are pure and take
+//! `--json` gives the answer as a document; see `document`. Only this file depends on the terminal: `table` and `words` are pure and take
 //! the width as a value. No output can control the terminal: it passes [`dae_store::printable`], except for rows that
 //! were escaped before they got colours.
 //!
@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::document::{EventDocument, RecordDocument};
 use super::exit::Fault;
 use super::list::Listed;
 use super::{moment, table};
@@ -81,7 +82,7 @@ impl Out {
 
     /// Prints a report of a command's progress on standard error, if that is a terminal.
     pub(super) fn progress(&self, report: &impl Serialize) {
-        if !self.quiet
+        if self.remarks()
             && io::stderr().is_terminal()
             && let Ok(text) = serde_json::to_string(report)
         {
@@ -127,9 +128,15 @@ impl Out {
         }
     }
 
+    /// Returns whether standard error has remarks for a person. With `--json` a program reads it, and it has nothing but
+    /// the error.
+    pub(super) fn remarks(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
     /// Prints a remark for a person on standard error.
     pub(super) fn note(&self, text: &str) {
-        if !self.quiet {
+        if self.remarks() {
             // If standard error is closed, nobody reads the remark.
             let _ = writeln!(io::stderr(), "dae-host: {}", printable::message(text));
         }
@@ -176,7 +183,7 @@ impl Out {
     /// Prints an event on a line of its own.
     pub(super) fn event(&self, event: &DaeEvent) -> Result<()> {
         if self.json {
-            return self.document(event);
+            return self.document(&EventDocument::from(event));
         }
         let text = printable::one_line(&event.to_string()).into_owned();
         self.styled(&match self.width {
@@ -218,7 +225,7 @@ impl Out {
     /// Prints a log record on a line of its own.
     pub(super) fn record(&self, record: &Record) -> Result<()> {
         match self.json {
-            true => self.document(record),
+            true => self.document(&RecordDocument::from(record)),
             false if self.width.is_some() => {
                 let time = moment::precise(record.time, &TimeZone::system());
                 self.styled(&record.terminal_line(&time, self.ansi))

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::env::consts::DLL_SUFFIX;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,8 +18,9 @@ use serde_json::json;
 
 use super::Session;
 use super::client::Client;
-use super::exit::Fault;
+use super::exit::{ErrorObject, Fault};
 use super::{content_hash, interrupted, time_span, words};
+use dae_store::json_form::text_or_null;
 use dae_store::manifest;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::{InstallRequest, Installed, Status};
@@ -52,8 +54,7 @@ pub(super) struct Args {
 }
 
 /// The outcome for one daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "outcome", rename_all = "kebab-case")]
+#[derive(Debug)]
 enum UpgradeOutcome {
     /// The new code runs.
     Upgraded {
@@ -63,27 +64,84 @@ enum UpgradeOutcome {
     /// The file has the code that runs already.
     Unchanged,
     /// The new code was refused, did not last, or left the daemon down.
-    Failed {
-        /// The reason, a text.
-        reason: String,
-    },
+    Failed(ErrorObject),
     /// An earlier one failed.
     NotTried,
+    /// The directory has no file for it.
+    NoFile,
+}
+
+impl UpgradeOutcome {
+    /// Returns the word for programs.
+    fn word(&self) -> &'static str {
+        match self {
+            UpgradeOutcome::Upgraded { .. } => "upgraded",
+            UpgradeOutcome::Unchanged => "unchanged",
+            UpgradeOutcome::Failed(_) => "failed",
+            UpgradeOutcome::NotTried => "not-tried",
+            UpgradeOutcome::NoFile => "no-file",
+        }
+    }
+}
+
+/// The code of a daemon.
+#[derive(Debug, Clone, Serialize)]
+struct UpgradeCode {
+    #[serde(with = "text_or_null")]
+    version: String,
+    hash: String,
+}
+
+/// Formats as `1.2.0 (b2cfbc5bfdf6)`.
+impl fmt::Display for UpgradeCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.version, words::short_hash(&self.hash))
+    }
 }
 
 /// A daemon to upgrade, and what came of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Upgrade {
     name: String,
+    /// The new file; empty if there is none.
     file: PathBuf,
-    /// The version and the content hash before.
-    from: String,
-    /// The version and the content hash after.
-    to: String,
-    #[serde(skip)]
-    hash: String,
-    #[serde(flatten)]
+    /// The code before.
+    from: UpgradeCode,
+    /// The code after; `None` if nothing was installed.
+    to: Option<UpgradeCode>,
     outcome: UpgradeOutcome,
+}
+
+/// The row of `--json` for one daemon.
+#[derive(Debug, Serialize)]
+struct UpgradeDocument<'a> {
+    name: &'a str,
+    file: Option<&'a Path>,
+    from: &'a UpgradeCode,
+    to: Option<&'a UpgradeCode>,
+    outcome: &'static str,
+    ms: Option<u64>,
+    error: Option<&'a ErrorObject>,
+}
+
+impl<'a> From<&'a Upgrade> for UpgradeDocument<'a> {
+    fn from(one: &'a Upgrade) -> Self {
+        UpgradeDocument {
+            name: &one.name,
+            file: Some(&*one.file).filter(|file| !file.as_os_str().is_empty()),
+            from: &one.from,
+            to: one.to.as_ref(),
+            outcome: one.outcome.word(),
+            ms: match one.outcome {
+                UpgradeOutcome::Upgraded { ms } => Some(ms),
+                _ => None,
+            },
+            error: match &one.outcome {
+                UpgradeOutcome::Failed(error) => Some(error),
+                _ => None,
+            },
+        }
+    }
 }
 
 /// Upgrades one daemon, or all that have a file in a directory.
@@ -95,7 +153,8 @@ pub(super) fn upgrade(session: &Session, args: &Args) -> Result<()> {
         _ => bail!("upgrade takes a daemon and a file, or --all and a directory"),
     };
     let batch = usize::try_from(args.batch).unwrap_or(usize::MAX);
-    for batch in upgrades.chunks_mut(batch) {
+    let with_file = upgrades.partition_point(|one| !matches!(one.outcome, UpgradeOutcome::NoFile));
+    for batch in upgrades[..with_file].chunks_mut(batch) {
         if batch.iter_mut().any(|one| !one.carry_out(&mut client)) {
             break;
         }
@@ -104,11 +163,14 @@ pub(super) fn upgrade(session: &Session, args: &Args) -> Result<()> {
         }
     }
     match session.out.json {
-        true => session.out.document(&upgrades)?,
-        false => session.out.line(&table(&upgrades))?,
+        true => {
+            let rows: Vec<UpgradeDocument<'_>> = upgrades.iter().map(Into::into).collect();
+            session.out.document(&rows)?;
+        }
+        false => session.out.line(&table(&upgrades[..with_file]))?,
     }
     let failed = upgrades.iter().find_map(|one| match &one.outcome {
-        UpgradeOutcome::Failed { reason } => Some(format!("{}: {reason}", one.name)),
+        UpgradeOutcome::Failed(error) => Some(format!("{}: {}", one.name, error.message)),
         _ => None,
     });
     match failed {
@@ -119,22 +181,37 @@ pub(super) fn upgrade(session: &Session, args: &Args) -> Result<()> {
 
 impl Upgrade {
     fn of(status: &Status, file: &Path) -> Result<Self> {
-        let file = std::path::absolute(file)?;
         Ok(Upgrade {
-            name: status.name.clone(),
-            file,
-            from: code_of(&status.version, &status.hash),
-            to: String::new(),
-            hash: status.hash.clone(),
+            file: std::path::absolute(file)?,
             outcome: UpgradeOutcome::NotTried,
+            ..Upgrade::without_file(status)
         })
+    }
+
+    fn without_file(status: &Status) -> Self {
+        Upgrade {
+            name: status.name.clone(),
+            file: PathBuf::new(),
+            from: UpgradeCode {
+                version: status.version.clone(),
+                hash: status.hash.clone(),
+            },
+            to: None,
+            outcome: UpgradeOutcome::NoFile,
+        }
+    }
+
+    /// Returns the content hash that the daemon should have.
+    fn hash(&self) -> &str {
+        let code = self.to.as_ref().unwrap_or(&self.from);
+        &code.hash
     }
 
     /// Gives the daemon its file. Returns false if that failed.
     fn carry_out(&mut self, client: &mut Client<ControlClient>) -> bool {
         // A file that can't be read is refused with the reason.
-        if content_hash::of_file(&self.file).is_ok_and(|hash| hash == self.hash) {
-            self.to.clone_from(&self.from);
+        if content_hash::of_file(&self.file).is_ok_and(|hash| hash == self.hash()) {
+            self.to = Some(self.from.clone());
             self.outcome = UpgradeOutcome::Unchanged;
             return true;
         }
@@ -147,17 +224,17 @@ impl Upgrade {
         let installed = client.ask::<Installed>("install", &[request]);
         self.outcome = match installed {
             Ok(installed) => {
-                self.to = code_of(&installed.version, &installed.hash);
-                self.hash = installed.hash;
+                self.to = Some(UpgradeCode {
+                    version: installed.version,
+                    hash: installed.hash,
+                });
                 UpgradeOutcome::Upgraded {
                     ms: installed.ms.unwrap_or(0),
                 }
             }
-            Err(error) => UpgradeOutcome::Failed {
-                reason: format!("{error:#}"),
-            },
+            Err(error) => UpgradeOutcome::Failed(ErrorObject::of(&error)),
         };
-        !matches!(self.outcome, UpgradeOutcome::Failed { .. })
+        !matches!(self.outcome, UpgradeOutcome::Failed(_))
     }
 
     /// Notes a daemon that doesn't run the new code any more. Returns false for one.
@@ -166,20 +243,21 @@ impl Upgrade {
             status.state.as_str(),
             "ready" | "reloading" | "stopped" | "finished"
         );
-        if is_up && status.hash == self.hash {
+        let is_its_code = status.hash == self.hash();
+        if is_up && is_its_code {
             return true;
         }
-        let reason = match &status.last_end {
-            Some(end) if status.hash != self.hash => format!("rolled back: {}", end.cause),
-            _ => format!("{}: {}", status.state, status.reason),
-        };
-        self.outcome = UpgradeOutcome::Failed { reason };
+        self.outcome = UpgradeOutcome::Failed(match &status.last_end {
+            Some(end) if !is_its_code => {
+                ErrorObject::new("rolled-back", &format!("rolled back: {}", end.cause))
+            }
+            _ => {
+                let text = format!("{}: {}", status.state, status.reason);
+                ErrorObject::new("not-ready", &text)
+            }
+        });
         false
     }
-}
-
-fn code_of(version: &str, hash: &str) -> String {
-    format!("{version} ({})", words::short_hash(hash))
 }
 
 /// Waits for the pause. Returns false as soon as one of the daemons has not lasted.
@@ -210,7 +288,7 @@ fn one(client: &mut Client<ControlClient>, name: &str, file: &Path) -> Result<Up
     Upgrade::of(&status, file)
 }
 
-/// Returns the daemons that have a file in the directory, in the order of their names.
+/// Returns the daemons that have a file in the directory, in the order of their names, and behind them those without.
 fn all_in(
     session: &Session,
     client: &mut Client<ControlClient>,
@@ -225,11 +303,12 @@ fn all_in(
     for status in own {
         match file_for(status, &files) {
             Some(file) => upgrades.push(Upgrade::of(status, file)?),
-            None => without.push(status.name.as_str()),
+            None => without.push(Upgrade::without_file(status)),
         }
     }
     if !without.is_empty() {
-        let names = without.join(", ");
+        let names: Vec<&str> = without.iter().map(|one| one.name.as_str()).collect();
+        let names = names.join(", ");
         session
             .out
             .note(&format!("{} has no file for {names}", dir.display()));
@@ -237,6 +316,7 @@ fn all_in(
     if upgrades.is_empty() {
         bail!("{} has no file for any daemon", dir.display());
     }
+    upgrades.extend(without);
     Ok(upgrades)
 }
 
@@ -274,14 +354,13 @@ fn table(upgrades: &[Upgrade]) -> String {
         let outcome = match &one.outcome {
             UpgradeOutcome::Upgraded { ms } => format!("upgraded ({ms} ms)"),
             UpgradeOutcome::Unchanged => "unchanged".to_owned(),
-            UpgradeOutcome::Failed { reason } => format!("failed: {reason}"),
+            UpgradeOutcome::Failed(error) => format!("failed: {}", error.message),
             UpgradeOutcome::NotTried => "not tried".to_owned(),
+            UpgradeOutcome::NoFile => "no file".to_owned(),
         };
-        let to = match one.to.as_str() {
-            "" => "-",
-            to => to,
-        };
-        vec![one.name.clone(), one.from.clone(), to.to_owned(), outcome]
+        let to = one.to.as_ref().map(ToString::to_string);
+        let to = to.unwrap_or_else(|| "-".to_owned());
+        vec![one.name.clone(), one.from.to_string(), to, outcome]
     };
     let rows: Vec<_> = std::iter::once(heading.to_vec())
         .chain(upgrades.iter().map(row))

@@ -83,7 +83,7 @@ impl Dae {
         }
         Ok(Configured {
             name,
-            changed: found.iter().map(ToString::to_string).collect(),
+            changed: found,
             takes_effect,
             dry_run: request.dry_run,
             ms: durations::in_ms(began.elapsed()),

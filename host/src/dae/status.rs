@@ -6,7 +6,7 @@ use crate::supervise::{Daemon, RetiredCounts};
 use dae_store::durations;
 use dae_store::manifest::Command;
 use dae_store::registry::{DAE_NAME, Entry};
-use dae_store::report::{Credential, LoadedLibraries, Mode, Retired, Status};
+use dae_store::report::{Credential, LoadedLibraries, Mode, Retired, SourceKind, Status};
 
 impl Dae {
     /// Returns the status of every daemon, Dae first and foreign ones last.
@@ -189,13 +189,14 @@ impl Inner {
     /// Returns the part of a daemon's status that the catalogue knows.
     fn recorded_status(&self, name: &str) -> Status {
         let record = self.catalogue.record_of(name);
-        let source_note = self.source_note(&record);
+        let source_kind = source_kind(&record);
         let entry = record.entry.as_ref();
         let source = entry.and_then(|entry| entry.source_in(&self.home.data));
         Status {
             kept_port: entry.and_then(|entry| entry.port),
             source: source.map(|path| path.display().to_string()),
-            source_note,
+            source_note: self.source_note(&record),
+            source_kind,
             start_note: record.start_note,
             last_refusal: record.last_refusal.map(|(_, refusal)| refusal),
             quarantined: record
@@ -211,25 +212,28 @@ impl Inner {
     /// Returns the note on a daemon's file: that it has gone, or that its newest version doesn't run.
     fn source_note(&self, record: &DaemonRecord) -> String {
         let Some(until) = record.absent_until else {
-            return note_on_newest(record).to_owned();
+            let kind = source_kind(record);
+            return kind.map_or("", SourceKind::note).to_owned();
         };
         let left = until.saturating_sub(self.shared.since.elapsed());
         format!("gone: uninstalled in {} s", left.as_secs_f64().ceil())
     }
 }
 
-/// Returns the note on the newest file if it is not what runs.
-fn note_on_newest(record: &DaemonRecord) -> &'static str {
+/// Returns the relation between the daemon's file and what runs, if they aren't the same.
+fn source_kind(record: &DaemonRecord) -> Option<SourceKind> {
+    if record.absent_until.is_some() {
+        return Some(SourceKind::Gone);
+    }
     if let Some((change, _)) = &record.last_refusal
         && change.brings_file()
     {
-        return "newer: refused";
+        return Some(SourceKind::NewerRefused);
     }
-    let entry = record.entry.as_ref();
-    let rolled_back = entry.and_then(|entry| entry.source_hash.as_ref().map(|hash| (entry, hash)));
-    match rolled_back {
-        Some((entry, hash)) if entry.quarantined.contains_key(hash) => "newer: quarantined",
-        Some(_) => "newer: rolled back",
-        None => "",
-    }
+    let entry = record.entry.as_ref()?;
+    let hash = entry.source_hash.as_ref()?;
+    Some(match entry.quarantined.contains_key(hash) {
+        true => SourceKind::NewerQuarantined,
+        false => SourceKind::NewerRolledBack,
+    })
 }

@@ -2,19 +2,22 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The most characters of a value in a sentence.
 const VALUE_CHARS_MAX: usize = 80;
 
-/// A place at which two values differ.
-#[derive(Debug, Clone, PartialEq)]
+/// A place at which two values differ. In JSON the values are `from` and `to`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// The names of the members that lead to the place, with dots between them, such as `settings.restart.burst_max`.
     pub path: String,
     /// The value before; `None` if there was none.
+    #[serde(rename = "from")]
     pub before: Option<Value>,
     /// The value now; `None` if there is none.
+    #[serde(rename = "to")]
     pub now: Option<Value>,
 }
 

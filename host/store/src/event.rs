@@ -11,6 +11,7 @@ mod words;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::json_form::text_or_null;
 use crate::report::Credential;
 use crate::restart_rule::{LoopRule, RestartRule};
 
@@ -61,7 +62,7 @@ pub enum DaeEventKind {
         /// The version of its plugin.
         version: String,
         /// The content hash of its file; empty for a daemon that is compiled into the program.
-        #[serde(default)]
+        #[serde(default, with = "text_or_null")]
         hash: String,
     },
     /// An install or a change of the settings gave the daemon other values.
@@ -78,10 +79,10 @@ pub enum DaeEventKind {
         /// The version of its plugin.
         version: String,
         /// The content hash of its file.
-        #[serde(default)]
+        #[serde(default, with = "text_or_null")]
         hash: String,
         /// The changes of its commands, for a person; empty if there are none.
-        #[serde(default)]
+        #[serde(default, with = "text_or_null")]
         changes: String,
     },
     /// The daemon now runs in a subprocess.
@@ -107,7 +108,7 @@ pub enum DaeEventKind {
         /// The wait (ms).
         wait_ms: u64,
         /// The rule that chose the wait.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default)]
         rule: Option<RestartRule>,
     },
     /// An instance exists, and does not answer as it should.
@@ -120,7 +121,7 @@ pub enum DaeEventKind {
         /// The reason for the last end.
         cause: String,
         /// The limit that was reached.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default)]
         rule: Option<LoopRule>,
     },
     /// The daemon could not be started.

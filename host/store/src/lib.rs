@@ -9,11 +9,12 @@
 //! - [`event_log`]: the kept events · [`log`]: the logs of the host and of its daemons
 //! - [`registry`]: the installed daemons · [`manifest`]: a plugin file's description of itself
 //! - [`reconcile`]: the actions that changed files require
-//! - [`config`], [`settings`]: the owner's settings, and [`difference`]s between them · [`restart`]: the decision after an instance has ended
+//! - [`config`], [`settings`]: the owner's settings · [`restart`]: the decision after an instance has ended
 //! - [`retention`]: how long the archive and logs are kept · [`durations`]: time spans that are safe to compute with
 //! - [`daemon_state`]: the states in a daemon's life · [`event`]: what happens to daemons and to the host
 //! - [`restart_rule`]: the reasons for restarts
 //! - [`report`]: the data types of the host's replies · [`usage`]: those of `usage` · [`call_graph`]: those of `graph`
+//! - [`difference`]: the differences between two JSON values, such as settings · [`json_form`]: the form of what programs read
 //! - [`home`]: the directory of an ecosystem, its lock and its control socket
 //! - [`atomic_file`]: files that survive a power cut
 //! - [`json5_text`], [`text_file`]: text that people write · [`printable`]: untrusted text, made safe for a terminal
@@ -39,6 +40,7 @@ pub mod event_log;
 pub mod home;
 pub mod install_plan;
 pub mod json5_text;
+pub mod json_form;
 pub mod lock;
 pub mod log;
 pub mod manifest;

@@ -17,6 +17,8 @@ use std::path::Path;
 use dae_common_tcp::{NAME_BYTES_MAX, is_name};
 use serde::{Deserialize, Serialize};
 
+use crate::json_form::text_or_null;
+
 mod changes;
 mod compatibility;
 mod fault;
@@ -57,18 +59,18 @@ pub struct Manifest {
     /// The version of the ABI that it was built for.
     pub abi: u32,
     /// The version of `dae-plugin-api` that it was built with, for people.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub api_version: String,
     /// The compiler version, for people. Any compiler works.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub rustc: String,
     /// The target triple, for people. The host checks the file's own headers instead.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub target: String,
     /// The effect of a panic: `unwind` or `abort`.
     pub panic: String,
     /// The doc comment of the daemon.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub about: String,
     /// `sync` or `async`, if the daemon has a `start` method.
     #[serde(default)]
@@ -98,13 +100,13 @@ pub struct Manifest {
     #[serde(alias = "trial")]
     pub preflight: Option<String>,
     /// The events that it declares.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub events: Vec<Event>,
     /// The schema of its config, if it takes one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub config: Option<Schema>,
     /// The schema of its state, if it hands one over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub state: Option<Schema>,
     /// True if its code has schemas that are not here; see [`Manifest::add_schemas`].
     #[serde(default)]
@@ -127,25 +129,25 @@ pub struct Command {
     /// The name that guests send.
     pub name: String,
     /// Its doc comment.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub doc: String,
     /// The way it runs: `sync`, `blocking` or `async`.
     pub kind: String,
     /// Its own time limit (ms), in place of the setting `command_ms`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub timeout_ms: Option<u64>,
     /// True if it changes nothing.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     pub read_only: bool,
     /// True if it may destroy something.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     pub destructive: bool,
     /// True if a second call with the same arguments changes nothing more.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     pub idempotent: bool,
     /// The parts that it sends before its reply to a caller that asks for them: `items` of a stream, or reports of its
     /// `progress`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub parts: Option<String>,
     /// The arguments that guests send. Arguments that the host supplies aren't listed.
     #[serde(default)]
@@ -153,14 +155,6 @@ pub struct Command {
     /// The schema of its result.
     #[serde(default)]
     pub result: Schema,
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_false(mark: &bool) -> bool {
-    !mark
 }
 
 /// An argument of a command.
@@ -178,7 +172,7 @@ pub struct Argument {
     #[serde(default)]
     pub rest: bool,
     /// Its doc comment.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, with = "text_or_null")]
     pub description: String,
     /// Its schema. It is that of one element for an argument that takes all remaining ones, and allows `null` for an
     /// argument that may be omitted.

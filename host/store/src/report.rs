@@ -1,7 +1,10 @@
 //! The types of the host's replies: of all replies on the control socket and of every `--json` output.
 //!
 //! They are plain data with stable keys, so that the command line, an embedding program and a script read the same
-//! data. A key is never renamed or reused; new keys may be added.
+//! data. A key is never renamed or reused; new keys may be added. Each has the same members in every answer, with `null`
+//! for what there isn't; see [`json_form`].
+
+mod kinds;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,6 +12,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::difference::Difference;
+use crate::json_form::{self, text_or_null};
+
+pub use kinds::{EndKind, SourceKind};
 
 /// The identity of the host that answers, which a command line checks before it sends a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,34 +91,36 @@ pub struct Status {
     /// The name it runs under.
     pub name: String,
     /// The plugin's own name.
+    #[serde(default, with = "text_or_null")]
     pub plugin: String,
     /// The plugin's version.
+    #[serde(default, with = "text_or_null")]
     pub version: String,
     /// The process in which its code runs; absent if unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub mode: Option<Mode>,
     /// True if the daemon isn't run by this host.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub foreign: bool,
     /// The state: `starting`, `ready`, `stopped`, `failed` …; `foreign` for a daemon that this host doesn't run;
     /// `impostor` if its credential doesn't match its process.
     pub state: String,
     /// The reason for the state, for a person; empty if the state needs no explanation.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub reason: String,
     /// The id of the process in which its code runs; absent while nothing runs.
     pub pid: Option<u32>,
     /// The Common TCP port; absent while the daemon is stopped.
     pub port: Option<u16>,
     /// The port that a stopped daemon will have again; absent while the daemon has a port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub kept_port: Option<u16>,
     /// The address of this machine at which it listens, if that isn't 127.0.0.1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub address: Option<IpAddr>,
     /// The longest time for which a guest may wait for a reply, in milliseconds; absent if a command may run forever,
     /// and for a foreign daemon.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub answer_ms: Option<u64>,
     /// The number of the instance, counted since the host started.
     pub generation: u64,
@@ -125,27 +135,31 @@ pub struct Status {
     /// The number of connected guests.
     pub guests: u64,
     /// The content hash of the running code, in hex.
+    #[serde(default, with = "text_or_null")]
     pub hash: String,
     /// The file it was installed from.
     pub source: Option<String>,
     /// A note about the source file: `gone: uninstalled in 8 s` if a drop-in's file is missing; `newer: quarantined`,
     /// `newer: rolled back` or `newer: refused` if other code than the newest file runs; otherwise empty.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub source_note: String,
+    /// The kind of `source_note`.
+    #[serde(default)]
+    pub source_kind: Option<SourceKind>,
     /// A note about the start: a cycle in the start order, or other daemons that weren't ready; otherwise empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, with = "text_or_null")]
     pub start_note: String,
     /// The last refused change; absent once a later change is accepted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub last_refusal: Option<Refusal>,
     /// The last end of an instance that nobody requested.
     #[serde(default)]
     pub last_end: Option<LastEnd>,
     /// The restarts in the policy's window at the last end: `3 of 5 in 30 s`; empty before the first end.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub recent: String,
     /// The origin of the current instance's state; empty if the daemon hands none over.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub state_from: String,
     /// The content hashes of quarantined code, with the reasons. Installing one again requires `--force`.
     #[serde(default)]
@@ -183,9 +197,13 @@ pub struct LoadedLibraries {
 /// The end of an instance that nobody requested.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastEnd {
+    /// The kind of the end.
+    #[serde(default)]
+    pub kind: EndKind,
     /// The cause of the end, for a person.
     pub cause: String,
     /// The time of the end.
+    #[serde(serialize_with = "json_form::time")]
     pub time: jiff::Timestamp,
     /// The generation of the instance.
     pub generation: u64,
@@ -199,6 +217,7 @@ pub struct Refusal {
     /// The reason for the refusal, for a person.
     pub reason: String,
     /// The time of the refusal.
+    #[serde(serialize_with = "json_form::time")]
     pub time: jiff::Timestamp,
 }
 
@@ -237,16 +256,17 @@ pub struct Version {
     /// The content hash, in hex.
     pub hash: String,
     /// The plugin's version; empty if the stored file can't be read.
+    #[serde(default, with = "text_or_null")]
     pub version: String,
     /// The position: `newer`, `runs` or `older`.
     pub place: String,
     /// The reason why it can't run, for a person; empty if none is known.
-    #[serde(default)]
+    #[serde(default, with = "text_or_null")]
     pub fault: String,
 }
 
 /// The reply to `install`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Installed {
     /// The name it runs under.
     pub name: String,
@@ -269,11 +289,11 @@ pub struct Installed {
     #[serde(default)]
     pub changes: CommandChanges,
     /// The id of the state that was set aside, if the daemon started without it or from another one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub set_aside: Option<String>,
     /// The time at which an earlier daemon of this name left a state that is still kept, if this one was installed
     /// without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, serialize_with = "json_form::time_or_null")]
     pub earlier_state: Option<jiff::Timestamp>,
     /// True if the file waits for the next start, because the owner has stopped the daemon.
     #[serde(default)]
@@ -452,8 +472,8 @@ pub enum TakesEffect {
 pub struct Configured {
     /// The daemon's name.
     pub name: String,
-    /// The changed values, each with the value before and now, for a person.
-    pub changed: Vec<String>,
+    /// The changed values.
+    pub changed: Vec<Difference>,
     /// The way in which the change takes effect.
     pub takes_effect: TakesEffect,
     /// True if nothing was changed, since the request asked only what would.
@@ -463,21 +483,21 @@ pub struct Configured {
 }
 
 /// The reply to `uninstall`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Uninstalled {
     /// The daemon's name.
     pub name: String,
     /// The length of the kept state, in bytes; absent if there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub state_bytes: Option<u64>,
     /// The time until which state and log are kept; absent if they were removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, serialize_with = "json_form::time_or_null")]
     pub kept_until: Option<jiff::Timestamp>,
     /// The path to which a drop-in's file was moved, so that it doesn't run again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub moved_to: Option<std::path::PathBuf>,
     /// Further information for a person; empty if there is none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, with = "text_or_null")]
     pub note: String,
 }
 
@@ -554,7 +574,7 @@ pub struct Refused {
 }
 
 /// The reply to `start`, `stop` and `restart`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
     /// The daemon's name.
     pub name: String,
@@ -563,6 +583,6 @@ pub struct Changed {
     /// The duration of the change, in milliseconds.
     pub ms: u64,
     /// The time at which the change takes effect, if that is not now; otherwise empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, with = "text_or_null")]
     pub note: String,
 }

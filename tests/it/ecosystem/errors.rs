@@ -204,14 +204,14 @@ fn the_command_line_shows_the_code_and_with_json_the_data() {
                 (1, ""),
                 "{output:?}"
             );
-            let json = output
-                .stderr
-                .strip_prefix(&message)
-                .expect("the same message");
-            let error: Value = serde_json::from_str(json).expect("one JSON document");
-            let expected = json!({
+            let error: Value = serde_json::from_str(&output.stderr).expect("one JSON document");
+            let answer = json!({
                 "command": "refuse", "code": code, "message": "no such key", "data": {"key": 0.1},
             });
+            let expected = json!({"error": {
+                "kind": "answered", "message": format!("A refuse: no such key ({code})"), "hint": null, "exit_code": 1,
+                "answer": answer,
+            }});
             assert_eq!(error, expected);
         }
     }

@@ -40,7 +40,7 @@ impl Kitchen {
     fn until_source(&self, file: &Path) {
         until(LIMIT, &format!("it is of {}", file.display()), || {
             let status = self.ecosystem.status(NAME);
-            status["source"] == json!(file) && status["source_note"] == ""
+            status["source"] == json!(file) && status["source_note"].is_null()
         });
     }
 

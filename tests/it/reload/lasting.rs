@@ -141,7 +141,7 @@ fn the_file_that_was_rolled_back_from_is_not_shown_as_what_runs() {
     until_version(&mut guest, 3);
     kitchen.ecosystem.until_state(NAME, "ready");
     // The new code answers a moment before the change is recorded.
-    let has_no_note = || kitchen.ecosystem.status(NAME)["source_note"] == "";
+    let has_no_note = || kitchen.ecosystem.status(NAME)["source_note"].is_null();
     until(LIMIT, "the note disappears", has_no_note);
     let _ = kitchen.ecosystem.cli(&["rollback", NAME]).ok();
     let note = kitchen.ecosystem.status(NAME)["source_note"].clone();

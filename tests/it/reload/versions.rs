@@ -56,7 +56,7 @@ fn a_refusal_takes_no_generation_and_is_told_everywhere() {
         let status = kitchen.ecosystem.status(NAME);
         assert_eq!(
             (&status["generation"], &status["source_note"]),
-            (&json!(2), &json!(""))
+            (&json!(2), &Value::Null)
         );
         assert_eq!(status["last_refusal"], Value::Null);
         assert_eq!(

@@ -1,9 +1,11 @@
 //! `export`: writes the file that declares the daemons as the host has them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 use toml::Table;
 
 use super::PresentDaemon;
@@ -24,18 +26,60 @@ pub(crate) struct ExportArgs {
 pub(crate) fn export(session: &Session, args: &ExportArgs) -> Result<()> {
     let mut client = Client::control(session)?;
     let present = super::present(&mut client)?;
-    let text = text(session, &present)?;
     let Some(path) = &args.file else {
-        return session.out.line(text.trim_end());
+        return match session.out.json {
+            true => session.out.document(&document(&present)),
+            false => session.out.line(text(session, &present)?.trim_end()),
+        };
     };
+    let text = text(session, &present)?;
     // Configs and environments may hold secrets.
     atomic_file::create_private(path, text.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))?;
-    let count = present.len();
+    let count = present.iter().filter_map(table).count();
+    if session.out.json {
+        return session
+            .out
+            .document(&json!({"file": path, "daemons": count}));
+    }
     session
         .out
         .note(&format!("{} declares {count} daemons", path.display()));
     Ok(())
+}
+
+/// The declared daemons as `--json` prints them.
+#[derive(Debug, Serialize)]
+struct ExportDocument<'a> {
+    daemons: BTreeMap<&'a str, ExportedDaemon<'a>>,
+}
+
+/// The declaration of one daemon.
+#[derive(Debug, Serialize)]
+struct ExportedDaemon<'a> {
+    /// The file; `None` for a daemon that is part of another program, which the TOML leaves out.
+    file: Option<&'a str>,
+    /// The port, if a person has chosen it.
+    port: Option<u16>,
+    mode: Mode,
+    config: &'a Value,
+    settings: &'a Value,
+}
+
+fn document(present: &[PresentDaemon]) -> ExportDocument<'_> {
+    let declared = present.iter().map(|PresentDaemon { status, config }| {
+        let daemon = ExportedDaemon {
+            file: config.source.as_deref(),
+            port: config.port.filter(|_| config.port_pinned),
+            mode: config.mode,
+            config: &config.config,
+            settings: &config.given,
+        };
+        (status.name.as_str(), daemon)
+    });
+    ExportDocument {
+        daemons: declared.collect(),
+    }
 }
 
 fn text(session: &Session, present: &[PresentDaemon]) -> Result<String> {
@@ -91,7 +135,6 @@ fn toml_of(value: &Value) -> toml::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn values_that_toml_cannot_hold_become_text() {

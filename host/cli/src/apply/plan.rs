@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::declared::{Declared, DeclaredSet};
 use crate::{content_hash, words};
 use dae_store::daemon_config::DaemonConfig;
-use dae_store::difference::differences;
+use dae_store::difference::{Difference, differences};
 use dae_store::report::{Status, TakesEffect};
 
 /// A daemon that the host has.
@@ -48,8 +48,8 @@ pub(super) struct PlannedDaemon {
     pub(super) name: String,
     /// The action.
     pub(super) action: PlannedAction,
-    /// The changed values, each with the value before and now, for a person.
-    pub(super) changed: Vec<String>,
+    /// The changed values.
+    pub(super) changed: Vec<Difference>,
     /// The way in which a change takes effect.
     pub(super) takes_effect: TakesEffect,
     /// True if the code changes, or the file that it comes from.
@@ -60,9 +60,13 @@ pub(super) struct PlannedDaemon {
 /// Formats the line as a person reads plans: `+ New`, `~ Changed: what (how)`, `- Removed`.
 impl fmt::Display for PlannedDaemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, changed) = (&self.name, self.changed.join(", "));
+        let changed: Vec<String> = self.changed.iter().map(sentence).collect();
+        let (name, changed) = (&self.name, changed.join(", "));
         match self.action {
-            PlannedAction::Install => write!(f, "+ {name}: {changed}"),
+            PlannedAction::Install => {
+                let file = self.changed.first().map(|one| text(one.now.as_ref()));
+                write!(f, "+ {name}: {}", file.unwrap_or_default())
+            }
             PlannedAction::Change => {
                 let how = match self.takes_effect {
                     TakesEffect::Restart => "restart",
@@ -75,6 +79,31 @@ impl fmt::Display for PlannedDaemon {
             PlannedAction::Unchanged | PlannedAction::Left => write!(f, "= {name}"),
         }
     }
+}
+
+/// The path of a change of the file's content, whose values are content hashes.
+const CONTENT: &str = "content";
+
+/// Returns a change as a person reads it.
+fn sentence(one: &Difference) -> String {
+    let (before, now) = (text(one.before.as_ref()), text(one.now.as_ref()));
+    match (one.path.as_str(), now.as_str()) {
+        ("file", now) => format!("file: {before} → {now}"),
+        (CONTENT, "-") => "file: can't be read".to_owned(),
+        (CONTENT, now) => format!(
+            "file content: {} → {}",
+            words::short_hash(&before),
+            words::short_hash(now)
+        ),
+        ("port_pinned", _) => "port: pinned".to_owned(),
+        _ => one.to_string(),
+    }
+}
+
+/// Returns a text without its quotes, and `-` for none.
+fn text(value: Option<&Value>) -> String {
+    let text = value.and_then(Value::as_str);
+    text.unwrap_or("-").to_owned()
 }
 
 /// Compares the declared daemons with those of the host. Removals come last.
@@ -112,7 +141,11 @@ fn new(name: &str, declared: &Declared) -> PlannedDaemon {
     PlannedDaemon {
         name: name.to_owned(),
         action: PlannedAction::Install,
-        changed: vec![declared.file.display().to_string()],
+        changed: vec![difference(
+            "file",
+            None,
+            Some(declared.file.display().to_string()),
+        )],
         takes_effect: TakesEffect::Reload,
         brings_file: true,
     }
@@ -127,13 +160,13 @@ fn compared(name: &str, declared: &Declared, found: &PresentDaemon) -> PlannedDa
     let before = values(config.port, config.mode, &config.config, &config.given);
     let now = values(port, declared.mode(), &declared.config, &declared.settings);
     let mut changed = file.clone();
-    changed.extend(
-        differences("", &before, &now)
-            .iter()
-            .map(ToString::to_string),
-    );
+    changed.extend(differences("", &before, &now));
     if is_pinned != config.port_pinned && port == config.port {
-        changed.push("port: pinned".to_owned());
+        changed.push(Difference {
+            path: "port_pinned".to_owned(),
+            before: Some(json!(config.port_pinned)),
+            now: Some(json!(is_pinned)),
+        });
     }
     let is_down = matches!(status.state.as_str(), "stopped" | "finished");
     let takes_effect = match changed.is_empty() {
@@ -156,22 +189,25 @@ fn compared(name: &str, declared: &Declared, found: &PresentDaemon) -> PlannedDa
 
 /// Returns the differences between the declared file and the one that is installed. A file that can't be read counts as
 /// changed: the host says why it can't.
-fn file_changes(declared: &Declared, status: &Status) -> Vec<String> {
+fn file_changes(declared: &Declared, status: &Status) -> Vec<Difference> {
     let path = declared.file.display().to_string();
     let mut changed = Vec::new();
     if status.source.as_deref() != Some(path.as_str()) {
-        let before = status.source.as_deref().unwrap_or("-");
-        changed.push(format!("file: {before} → {path}"));
+        changed.push(difference("file", status.source.clone(), Some(path)));
     }
-    let hash = content_hash::of_file(&declared.file).unwrap_or_default();
-    if hash != status.hash {
-        let (before, now) = (words::short_hash(&status.hash), words::short_hash(&hash));
-        changed.push(match now {
-            "" => "file: can't be read".to_owned(),
-            now => format!("file content: {before} → {now}"),
-        });
+    let hash = content_hash::of_file(&declared.file).ok();
+    if hash.as_ref() != Some(&status.hash) {
+        changed.push(difference(CONTENT, Some(status.hash.clone()), hash));
     }
     changed
+}
+
+fn difference(path: &str, before: Option<String>, now: Option<String>) -> Difference {
+    Difference {
+        path: path.to_owned(),
+        before: before.map(Value::from),
+        now: now.map(Value::from),
+    }
 }
 
 #[cfg(test)]

@@ -210,7 +210,6 @@ impl Link {
                 refusal.code
             ),
             error: error.get().to_owned(),
-            is_printed: false,
         })
     }
 }

@@ -5,9 +5,7 @@
 
 use std::cmp::{Ordering, Reverse};
 
-use anyhow::Result;
 use clap::ValueEnum;
-use serde_json::{Map, Value};
 
 use super::{Listed, is_dae};
 use dae_store::report::{Mode, Status};
@@ -63,28 +61,6 @@ impl SortColumn {
 /// Sorts rows by a column.
 pub(crate) fn sort(rows: &mut [Listed], column: SortColumn) {
     rows.sort_by(|a, b| compare(a, b, column));
-}
-
-/// Sorts documents of `list` by a column.
-///
-/// # Errors
-/// A document is not that of a daemon.
-pub(crate) fn sorted(
-    documents: Vec<Map<String, Value>>,
-    column: SortColumn,
-) -> Result<Vec<Map<String, Value>>> {
-    let with_row = |document: Map<String, Value>| {
-        let value = Value::Object(document.clone());
-        let row = Listed {
-            status: serde_json::from_value(value.clone())?,
-            usage: serde_json::from_value(value).ok(),
-        };
-        Ok((row, document))
-    };
-    let rows: Result<Vec<_>> = documents.into_iter().map(with_row).collect();
-    let mut rows = rows?;
-    rows.sort_by(|(a, _), (b, _)| compare(a, b, column));
-    Ok(rows.into_iter().map(|(_, document)| document).collect())
 }
 
 fn compare(a: &Listed, b: &Listed, column: SortColumn) -> Ordering {
@@ -183,18 +159,6 @@ mod tests {
             let names: Vec<&str> = rows.iter().map(|row| row.status.name.as_str()).collect();
             assert_eq!(names, expected, "{column:?}");
         }
-    }
-
-    #[test]
-    fn documents_have_the_order_of_rows() {
-        let document = |row: Listed| {
-            let text = serde_json::to_value(&row.status).expect("JSON");
-            serde_json::from_value(text).expect("an object")
-        };
-        let documents = rows().into_iter().map(document).collect();
-        let sorted = sorted(documents, SortColumn::State).expect("daemons");
-        let names: Vec<_> = sorted.iter().map(|one| one["name"].as_str()).collect();
-        assert_eq!(names, ["Dae", "B", "A", "C"].map(Some));
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub(super) fn watch(session: &Session, args: &Args) -> Result<()> {
     let mut sheet = Sheet::default();
     loop {
         let out = Out::new(session.out.json, session.out.quiet);
-        sheet.show(session, &out, look(session, args, &mut host)?)?;
+        let look = look(session, args, &mut host)?;
+        sheet.show((session, args), &out, look)?;
         match keyboard.wait(INTERVAL) {
             None => {}
             Some(Wake::Quit) => return Ok(()),
@@ -48,7 +49,6 @@ pub(super) fn watch(session: &Session, args: &Args) -> Result<()> {
 /// The content of one table.
 enum Look {
     Rows(Vec<Listed>),
-    Documents(serde_json::Value),
     NoHost,
 }
 
@@ -64,10 +64,7 @@ fn look(session: &Session, args: &Args, host: &mut Option<Client<ControlClient>>
             Err(error) => return Err(error),
         },
     };
-    let looked = match session.out.json {
-        true => documents(&mut client, args).map(Look::Documents),
-        false => rows(&mut client, args).map(Look::Rows),
-    };
+    let looked = rows(&mut client, args).map(Look::Rows);
     // A host that ends closes the connection. Any other fault shows at the next connection.
     let Ok(looked) = looked else {
         return Ok(Look::NoHost);
@@ -85,7 +82,7 @@ struct Sheet {
 }
 
 impl Sheet {
-    fn show(&mut self, session: &Session, out: &Out, look: Look) -> Result<()> {
+    fn show(&mut self, (session, args): (&Session, &Args), out: &Out, look: Look) -> Result<()> {
         let was_without_host = self.is_without_host;
         self.is_without_host = matches!(look, Look::NoHost);
         match look {
@@ -96,7 +93,7 @@ impl Sheet {
                 }
                 Ok(())
             }
-            Look::Documents(documents) => out.document(&documents),
+            Look::Rows(rows) if out.json => out.document(&documents(&rows, args)),
             Look::Rows(rows) => {
                 let remark = attention::remark(&rows, |command| session.command_line(command));
                 self.show_rows(out, &rows, remark)

@@ -22,7 +22,7 @@ fn an_event_is_one_flat_object_and_a_later_one_can_be_read() {
     let text = serde_json::to_string(&event).unwrap();
     let expected = concat!(
         r#"{"id":7,"time":"1970-01-01T00:00:00.000000Z","daemon":"A","generation":2,"#,
-        r#""event":"restart-planned","cause":"it fell","wait_ms":100}"#
+        r#""event":"restart-planned","cause":"it fell","wait_ms":100,"rule":null}"#
     );
     assert_eq!(text, expected);
     assert_eq!(serde_json::from_str::<DaeEvent>(&text).unwrap(), event);

@@ -45,7 +45,11 @@ pub(crate) fn make_owners_directory(dir: &Path) -> io::Result<()> {
         Ok(()) => system::close_new_directory(dir),
         Err(_) if dir.is_dir() => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let parent = dir.parent().ok_or(e)?;
+            let parent = dir.parent().ok_or(io::ErrorKind::NotFound)?;
+            // A directory that can have no other in it, such as /proc.
+            if parent.is_dir() {
+                return Err(e);
+            }
             // Windows answers this as a path that is not found.
             if parent.is_file() {
                 return Err(io::ErrorKind::NotADirectory.into());
