@@ -41,6 +41,7 @@ mod graph;
 mod import;
 mod install;
 mod lifetime;
+mod log_level;
 mod logs;
 mod measure;
 mod notices;

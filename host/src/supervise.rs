@@ -274,6 +274,7 @@ impl Supervisor {
         self.now
             .generation
             .store(instance.identity.generation, Ordering::Relaxed);
+        self.now.log_limit.adopt(self.spec.settings.log_level);
         self.show(&instance, state);
         self.now.saver.open(&instance);
         let ending = instance.run();

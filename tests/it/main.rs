@@ -35,6 +35,7 @@ mod lifecycle;
 mod list;
 mod listen;
 mod loader;
+mod log_level;
 mod logs;
 mod many;
 mod metrics;

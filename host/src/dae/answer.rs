@@ -162,6 +162,11 @@ const ON_CONTROL: [CommandRow; 22] = [
         "Changes the values that a daemon runs with, or says what would change.",
     ),
     (
+        "log",
+        Some(("request", "LogLevelRequest")),
+        "The level of a daemon's log, or changes it until the host ends.",
+    ),
+    (
         "shutdown",
         None,
         "Has the host end in order; returns which host that is, before the end.",
@@ -345,6 +350,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
             Err(fault) => ended(Err::<(), _>(fault)),
         },
         "graph" => ended(none(arguments).map(|()| dae.graph())),
+        "log" => ended(one(arguments).and_then(|request| dae.log_level(&request))),
         "usage" => ended(usage(dae, arguments).await),
         "shutdown" => shutdown(dae, arguments),
         "scan" => ended(match none(arguments) {

@@ -326,6 +326,7 @@ impl Supervisor {
         LocalHostApi {
             generation,
             journal: self.shared.journal.clone(),
+            log_limit: Arc::clone(&self.now.log_limit),
             peers: EcosystemApi::new(host, Arc::clone(&self.gate.guests)),
         }
     }

@@ -10,6 +10,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod log_level;
+
+pub use log_level::{DaemonLogLevel, LogLevel, LogLevelRequest};
+
 /// The identity of the host that answers, which a command line checks before it sends a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {

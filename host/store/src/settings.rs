@@ -10,7 +10,7 @@ use dae_plugin_api::misfit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::report::Mode;
+use crate::report::{LogLevel, Mode};
 use crate::restart::Policy;
 
 /// The reaction to a panic in a handler.
@@ -94,6 +94,8 @@ pub struct Settings {
     pub health_misses_max: u32,
     /// True to refuse new code that breaks a caller.
     pub strict: bool,
+    /// The least severe level that its log keeps.
+    pub log_level: LogLevel,
 }
 
 impl Default for Settings {
@@ -116,6 +118,8 @@ impl Default for Settings {
             health_misses_max: 3,
             // An author who changes a daemon's commands usually changes its callers too.
             strict: false,
+            // The least severe level that a plugin sends.
+            log_level: LogLevel::default(),
         }
     }
 }
