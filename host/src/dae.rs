@@ -45,6 +45,7 @@ mod log_level;
 mod logs;
 mod measure;
 mod notices;
+mod on_crash;
 mod order;
 mod restore;
 mod rollback;
@@ -353,6 +354,7 @@ impl Inner {
     async fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
         let lifetime = &inner.lifetime;
         lifetime.keep(Task::Loop(notices::take_note(inner, noticed)));
+        lifetime.keep(Task::Loop(on_crash::run_programs(inner)));
         inner.endpoint.enter(&inner.shared);
         inner.on_disk(Inner::send_start).await?;
         inner.on_disk(Inner::finish_uninstalls).await?;

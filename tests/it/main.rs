@@ -40,6 +40,7 @@ mod logs;
 mod many;
 mod metrics;
 mod new;
+mod on_crash;
 mod packages;
 mod pages;
 mod parts;

@@ -222,10 +222,10 @@ impl Inner {
     }
 }
 
-/// Formats a difference for the kept events. A config and an environment may hold secrets, so of these only the names are
+/// Formats a difference for the kept events. A config, an environment and a command line may hold secrets, so of these only the names are
 /// told.
 fn told(one: &Difference) -> String {
-    let is_secret = ["config", "settings.env"]
+    let is_secret = ["config", "settings.env", "settings.on_crash"]
         .iter()
         .any(|path| one.path.starts_with(path));
     match is_secret {

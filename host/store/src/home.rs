@@ -249,6 +249,27 @@ impl Home {
         control_address::short(self.control_socket())
     }
 
+    /// Returns the variables by which another process finds this home: `DAE_HOME`, or for the user's own home those of
+    /// XDG that it comes from.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        if *self == Home::at(&self.data) {
+            return vec![("DAE_HOME".to_owned(), text(&self.data))];
+        }
+        let state = self.logs.parent().filter(|dir| **dir != *self.data);
+        let all = [
+            ("XDG_DATA_HOME", self.data.parent()),
+            ("XDG_CONFIG_HOME", self.config.parent()),
+            ("XDG_STATE_HOME", state.and_then(Path::parent)),
+        ];
+        let given = all.into_iter().filter_map(|(name, dir)| {
+            let dir = dir?;
+            Some((name.to_owned(), text(dir)))
+        });
+        given.collect()
+    }
+
     /// Returns the path of the file whose lock gives exclusive use of the home.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
