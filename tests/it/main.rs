@@ -11,6 +11,7 @@ mod clients;
 mod compilers;
 mod completions;
 mod config;
+mod config_reload;
 mod connect;
 mod container;
 mod crash;

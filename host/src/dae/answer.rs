@@ -67,7 +67,7 @@ const ON_TCP: [CommandRow; 6] = [
     ),
 ];
 
-const ON_CONTROL: [CommandRow; 22] = [
+const ON_CONTROL: [CommandRow; 24] = [
     (
         "greet",
         Some(("home", "string")),
@@ -165,6 +165,11 @@ const ON_CONTROL: [CommandRow; 22] = [
         "log",
         Some(("request", "LogLevelRequest")),
         "The level of a daemon's log, or changes it until the host ends.",
+    ),
+    (
+        "reload_config",
+        None,
+        "Takes up the changes of config.json5 that need no restart of the host.",
     ),
     (
         "shutdown",
@@ -353,6 +358,10 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
         "log" => ended(one(arguments).and_then(|request| dae.log_level(&request))),
         "usage" => ended(usage(dae, arguments).await),
         "shutdown" => shutdown(dae, arguments),
+        "reload_config" => ended(match none(arguments) {
+            Ok(()) => dae.reload_config().await,
+            Err(fault) => Err(fault),
+        }),
         "scan" => ended(match none(arguments) {
             Ok(()) => dae.scan().await,
             Err(fault) => Err(fault),

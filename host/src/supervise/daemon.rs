@@ -229,7 +229,7 @@ impl Daemon {
     /// Creates a supervised daemon. Nothing of it runs until it is started.
     #[must_use]
     pub fn supervise(spec: DaemonSpec, shared: Arc<SupervisorShared>) -> Self {
-        let gate = Gate::new(&spec.name, shared.config.limits());
+        let gate = Gate::new(&spec.name, shared.config().limits());
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let now = Arc::new(DaemonNow {
             state: watch::Sender::new(DaemonState::Stopped),

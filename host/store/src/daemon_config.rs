@@ -70,6 +70,18 @@ impl DaemonConfig {
             let origin = layer.map_or(SettingOrigin::Default, |(_, origin)| *origin);
             origins.insert(path.to_owned(), origin);
         });
+        // The entry decides. The layers counted when it was made, and may say something else since.
+        let mode = serde_json::json!(entry.mode);
+        let decides = |(layer, _): &&(&Value, SettingOrigin)| at(layer, "mode") == Some(&mode);
+        let layer = layers.iter().find(decides);
+        let origin = match (layer, entry.mode == Mode::default()) {
+            (Some((_, origin)), _) => *origin,
+            (None, true) => SettingOrigin::Default,
+            (None, false) => SettingOrigin::Installed,
+        };
+        origins.insert("mode".to_owned(), origin);
+        let mut settings = settings;
+        settings["mode"] = mode;
         let source = entry.source_in(home);
         Ok(DaemonConfig {
             name: name.to_owned(),

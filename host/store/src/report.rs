@@ -10,8 +10,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod config_reload;
 mod log_level;
 
+pub use config_reload::{ConfigReloaded, TakenUp};
 pub use log_level::{DaemonLogLevel, LogLevel, LogLevelRequest};
 
 /// The identity of the host that answers, which a command line checks before it sends a request.
@@ -418,6 +420,8 @@ pub struct ConfigureRequest {
     pub settings: Option<serde_json::Value>,
     /// The port to pin.
     pub port: Option<u16>,
+    /// True to pin no port: the daemon keeps its present one, and gets another if that is taken.
+    pub unpin: bool,
     /// The process in which its code runs.
     pub mode: Option<Mode>,
     /// Single values, which are put into the present ones in this order.

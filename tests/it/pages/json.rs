@@ -108,6 +108,7 @@ fn the_json_page_explains_the_keys_of_the_operators_tools() {
     let _ = json(&["install", "Counter", &file]);
     let config = json(&["config", "Counter"]);
     explains("## `config`", &config);
+    explains("## `config`", &json(&["config", "reload"]));
     explains("## `log`", &json(&["log", "Counter", "warn"]));
     let set = ecosystem.scratch().join("dae.toml");
     let text = format!("[daemons.Counter]\nfile = {file:?}\n");

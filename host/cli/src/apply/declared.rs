@@ -74,8 +74,7 @@ impl Declared {
             settings: Some(self.settings.clone()),
             port: self.port,
             mode: Some(self.mode()),
-            values: Vec::new(),
-            dry_run: false,
+            ..ConfigureRequest::default()
         }
     }
 

@@ -1,0 +1,25 @@
+//! The reply to `reload_config`.
+
+use serde::{Deserialize, Serialize};
+
+/// What a reload of config.json5 has changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConfigReloaded {
+    /// The changed members of the file, each with the value before and now, for a person.
+    pub changed: Vec<String>,
+    /// The daemons that run by other settings now.
+    pub daemons: Vec<TakenUp>,
+    /// The members that count only from the next start of the host on, in the same form.
+    pub needs_restart: Vec<String>,
+    /// The duration, in milliseconds.
+    pub ms: u64,
+}
+
+/// A daemon that has taken other settings up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TakenUp {
+    /// The daemon's name.
+    pub name: String,
+    /// Its changed settings.
+    pub changed: Vec<String>,
+}
