@@ -257,12 +257,12 @@ fn show(session: &Session, args: &Args) -> Result<()> {
     let found = present(session, &args.name)?;
     match session.out.json {
         true => session.out.document(&found),
-        false => session.out.line(&text(&found, args.all)),
+        false => session.out.line(&text(session, &found, args.all)),
     }
 }
 
 /// Returns the values for a person: first what the daemon has, then its settings with their origins.
-fn text(found: &DaemonConfig, is_all: bool) -> String {
+fn text(session: &Session, found: &DaemonConfig, is_all: bool) -> String {
     let port = match (found.port, found.port_pinned) {
         (Some(port), true) => format!("{port} (pinned)"),
         (Some(port), false) => format!("{port} (chosen by the system, and kept)"),
@@ -293,7 +293,7 @@ fn text(found: &DaemonConfig, is_all: bool) -> String {
     }
     let mut text = format!("{}\n{}", found.name, words::facts(&head));
     if rows.len() > 1 {
-        text = format!("{text}\n\n{}", words::aligned(&rows));
+        text = format!("{text}\n\n{}", session.out.texts(&rows));
     }
     if !is_all {
         text.push_str("\n\nall other settings have the built-in default; --all shows them");

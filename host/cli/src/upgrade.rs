@@ -105,7 +105,7 @@ pub(super) fn upgrade(session: &Session, args: &Args) -> Result<()> {
     }
     match session.out.json {
         true => session.out.document(&upgrades)?,
-        false => session.out.line(&table(&upgrades))?,
+        false => session.out.line(&session.out.texts(&rows(&upgrades)))?,
     }
     let failed = upgrades.iter().find_map(|one| match &one.outcome {
         UpgradeOutcome::Failed { reason } => Some(format!("{}: {reason}", one.name)),
@@ -268,7 +268,7 @@ fn file_for<'f>(status: &Status, files: &'f BTreeMap<PathBuf, String>) -> Option
     same_name.or(only).map(PathBuf::as_path)
 }
 
-fn table(upgrades: &[Upgrade]) -> String {
+fn rows(upgrades: &[Upgrade]) -> Vec<Vec<String>> {
     let heading = ["NAME", "FROM", "TO", "OUTCOME"].map(str::to_owned);
     let row = |one: &Upgrade| {
         let outcome = match &one.outcome {
@@ -283,10 +283,9 @@ fn table(upgrades: &[Upgrade]) -> String {
         };
         vec![one.name.clone(), one.from.clone(), to.to_owned(), outcome]
     };
-    let rows: Vec<_> = std::iter::once(heading.to_vec())
+    std::iter::once(heading.to_vec())
         .chain(upgrades.iter().map(row))
-        .collect();
-    words::aligned(&rows)
+        .collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! All paths are absolute, so a later change of the working directory has no effect. Errors here end the program, since
 //! a host can't work without a home.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub use lock::{HomeBusy, HomeLock};
 use crate::atomic_file::DiskFault;
 use crate::os::directories::{self, UserDirectories};
 use crate::os::write_access::{self, AclTarget};
-use crate::os::{control_address, private};
+use crate::os::{control_address, home_lock, private};
 
 /// The name of our directory in each XDG directory.
 const XDG_NAME: &str = "dae";
@@ -268,6 +268,15 @@ impl Home {
             Some((name.to_owned(), text(dir)))
         });
         given.collect()
+    }
+
+    /// Takes the turn to change many daemons in one go; `None` if another process has it. Closing the file ends the turn.
+    ///
+    /// # Errors
+    /// The file can't be made or locked.
+    pub fn apply_turn(&self) -> io::Result<Option<File>> {
+        let file = home_lock::open(&self.runtime.join("apply.lock"))?;
+        Ok(home_lock::try_lock(&file)?.then_some(file))
     }
 
     /// Returns the path of the file whose lock gives exclusive use of the home.

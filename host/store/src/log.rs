@@ -27,7 +27,7 @@ mod tail;
 
 pub use console::Console;
 pub use departed::{kept, remove};
-pub(crate) use file::LogFile;
+pub(crate) use file::{LogFile, paths};
 pub use journal::Journal;
 pub use layer::JournalLayer;
 pub use limit::LogLimit;

@@ -31,10 +31,11 @@ pub(crate) fn export(session: &Session, args: &ExportArgs) -> Result<()> {
     // Configs and environments may hold secrets.
     atomic_file::create_private(path, text.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))?;
-    let count = present.len();
-    session
-        .out
-        .note(&format!("{} declares {count} daemons", path.display()));
+    let path = path.display();
+    session.out.note(&match present.len() {
+        1 => format!("{path} declares 1 daemon"),
+        count => format!("{path} declares {count} daemons"),
+    });
     Ok(())
 }
 
