@@ -45,7 +45,7 @@ fn a_level_outlasts_a_reload_and_ends_with_the_host() {
         log_all(&mut guest, "two");
         ecosystem.until_logged("Loud", "two error");
         assert_eq!(kept(&ecosystem, "two"), ["warn", "error"], "{flags:?}");
-        // What the host reports stays.
+        // The host's own records stay.
         ecosystem.until_logged("Loud", "generation 2 answers");
         let events = ecosystem.cli(&["events", "Loud"]).ok().stdout;
         assert!(events.contains("log level: debug → warn"), "{events}");

@@ -93,15 +93,7 @@ pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
             (true, false) => carry_out(&mut client, &set, planned),
         };
         if planned.action.changes() && !session.out.json {
-            let failed = match args.dry_run {
-                true => "would fail",
-                false => "failed",
-            };
-            report(
-                session,
-                planned,
-                done.as_ref().err().map(|error| (failed, error)),
-            )?;
+            report(session, planned, (done.as_ref().err(), args.dry_run))?;
         }
         if let Err(error) = &done {
             failed.get_or_insert(exit::code(error));
@@ -142,11 +134,15 @@ fn present(client: &mut Client<ControlClient>) -> Result<Vec<PresentDaemon>> {
 fn report(
     session: &Session,
     planned: &PlannedDaemon,
-    error: Option<(&str, &anyhow::Error)>,
+    (error, is_dry): (Option<&anyhow::Error>, bool),
 ) -> Result<()> {
     match error {
         None => session.out.changes(planned, &planned.to_string()),
-        Some((failed, error)) => {
+        Some(error) => {
+            let failed = match is_dry {
+                true => "would fail",
+                false => "failed",
+            };
             session.out.note(&format!("{planned}: {failed}: {error:#}"));
             Ok(())
         }
@@ -168,11 +164,9 @@ fn conclude(session: &Session, args: &Args, present: &[PresentDaemon], outcomes:
         ));
     }
     let same = named(PlannedAction::Unchanged);
-    for down in present
-        .iter()
-        .filter(|one| same.contains(&one.status.name.as_str()))
-    {
-        let Status { name, state, .. } = &down.status;
+    let statuses = present.iter().map(|one| &one.status);
+    for down in statuses.filter(|one| same.contains(&one.name.as_str())) {
+        let Status { name, state, .. } = down;
         if matches!(
             state.as_str(),
             "crash-loop" | "failed" | "backoff" | "degraded"

@@ -2,18 +2,19 @@
 //!
 //! The two command tables use the same functions. No command on TCP changes a daemon.
 
+mod arguments;
+
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use dae_plugin_api::abi::status;
-use dae_plugin_api::{exact, misfit};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::events::{self, EventFollower};
 use super::logs::{self, Follower};
 use super::{Dae, Fault, FaultKind, Inner, foreign};
+use arguments::{none, one};
 use dae_runtime::connection::guest_handle::GuestHandle;
 use dae_runtime::instance::{AnswerFuture, BuiltIn, BuiltInAnswer, Instance};
 use dae_runtime::plugin::completion::{Completion, host_status};
@@ -492,34 +493,6 @@ fn followed<T: Serialize, F: Send + 'static, R: Future<Output = ()> + Send + 'st
     BuiltInAnswer {
         after,
         ..ended(Ok(past))
-    }
-}
-
-/// Reads the single argument.
-fn one<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Fault> {
-    if matches!(arguments, b"" | b"[]") {
-        return Err(Fault::bad_arguments(
-            "it takes one argument; got none".to_owned(),
-        ));
-    }
-    // An array's elements are the arguments, any other value is the one argument.
-    let read = match arguments.first() {
-        Some(b'[') => exact::from_slice::<(T,)>(arguments).map(|(one,)| one),
-        _ => exact::from_slice(arguments),
-    };
-    read.map_err(|error| {
-        let text = String::from_utf8_lossy(arguments);
-        let (path, what) = misfit::parts(&error, &text);
-        let at = misfit::inside_argument(&path, &text);
-        Fault::bad_arguments(format!("it takes one argument{at}: {what}"))
-    })
-}
-
-/// Checks that there are no arguments.
-fn none(arguments: &[u8]) -> Result<(), Fault> {
-    match arguments {
-        b"" | b"[]" => Ok(()),
-        _ => Err(Fault::bad_arguments("it takes no arguments".to_owned())),
     }
 }
 

@@ -161,15 +161,7 @@ fn declared(dir: &Path, name: &str, written: toml::Value) -> Result<Declared> {
             beside.insert(key.to_owned(), json_of(key, value)?);
         }
     }
-    for key in ["config", "settings"] {
-        // Checks the values; a date has no JSON.
-        if let Some(value) = table.get(key) {
-            json_of(key, value.clone())?;
-        }
-    }
-    let written = json_of(name, toml::Value::Table(table))?;
-    let written: WrittenDaemon = serde_path_to_error::deserialize(written)
-        .map_err(|error| anyhow!(explain_fault(&error)))?;
+    let written = written_daemon(name, table)?;
     let Value::Object(mut settings) = object(dir, "settings", written.settings)? else {
         bail!("settings: expected an object");
     };
@@ -190,6 +182,18 @@ fn declared(dir: &Path, name: &str, written: toml::Value) -> Result<Declared> {
         config: object(dir, "config", written.config)?,
         settings,
     })
+}
+
+fn written_daemon(name: &str, table: Table) -> Result<WrittenDaemon> {
+    for key in ["config", "settings"] {
+        // Checks the values; a date has no JSON.
+        if let Some(value) = table.get(key) {
+            json_of(key, value.clone())?;
+        }
+    }
+    let written = json_of(name, toml::Value::Table(table))?;
+    let written = serde_path_to_error::deserialize(written);
+    written.map_err(|error| anyhow!(explain_fault(&error)))
 }
 
 fn json_of(key: &str, value: toml::Value) -> Result<Value> {

@@ -83,7 +83,6 @@ impl Load<'_> {
     /// A connection can't be made, or at least one call failed.
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (calls, connections) = (self.args.repeat.unwrap_or(1), self.args.concurrency());
-        let next = AtomicU64::new(0);
         let guests = (0..connections).map(|_| OneGuest::new().map(Mutex::new));
         let results = Arc::new(LoadResults {
             guests: guests.collect::<Result<_>>()?,
@@ -92,9 +91,23 @@ impl Load<'_> {
             printing: Mutex::new(()),
         });
         results.print_if_interrupted(session);
+        self.make_calls(&results)?;
+        let _turn = lock(&results.printing);
+        let report = results.print(session)?;
+        match &report.first_error {
+            None => Ok(()),
+            Some(error) => bail!(
+                "{} of {calls} calls failed; the first: {error}",
+                report.errors
+            ),
+        }
+    }
+
+    /// Makes the calls over all connections at once.
+    fn make_calls(&self, results: &LoadResults) -> Result<()> {
+        let (next, calls) = (&AtomicU64::new(0), results.calls);
         thread::scope(|scope| {
             let guests = results.guests.iter();
-            let next = &next;
             let threads: Vec<_> = guests
                 .map(|guest| {
                     let one = move || self.one_guest(guest, next, calls);
@@ -110,17 +123,8 @@ impl Load<'_> {
                     Err(anyhow!("a connection ended by a fault of this program"))
                 })
             });
-            joined.collect::<Result<()>>()
-        })?;
-        let _turn = lock(&results.printing);
-        let report = results.print(session)?;
-        match &report.first_error {
-            None => Ok(()),
-            Some(error) => bail!(
-                "{} of {calls} calls failed; the first: {error}",
-                report.errors
-            ),
-        }
+            joined.collect()
+        })
     }
 
     /// Makes calls over one connection while there are any left.

@@ -188,7 +188,7 @@ impl Link {
             .changed
             .wait_timeout_while(state, CONNECTED_MAX, is_lost);
         let (mut state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-        // What was heard of earlier calls and connections.
+        // Late lines of earlier calls and connections.
         while self.heard.try_recv().is_ok() {}
         let own_tag = (!state.is_foreign).then_some(TAG);
         let tag = message.tag.unwrap_or(own_tag);

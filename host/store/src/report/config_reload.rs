@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a reload of config.json5 has changed.
+/// The changes by a reload of config.json5.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfigReloaded {
     /// The changed members of the file, each with the value before and now, for a person.
