@@ -13,6 +13,7 @@
 //!
 //! A task takes locks only in this order, and may leave any of them out:
 //!
+//! 0. the turn to reload the config
 //! 1. the turn of a name (`running`), of one name at a time
 //! 2. the turn to sweep (`staging`), then the lock between staging and sweeping
 //! 3. the turn to write the registry (`catalogue`)
@@ -31,6 +32,7 @@ mod carry;
 mod catalogue;
 mod change;
 mod changes;
+mod config_reload;
 mod configure;
 mod departure;
 mod endpoint;
@@ -41,9 +43,11 @@ mod graph;
 mod import;
 mod install;
 mod lifetime;
+mod log_level;
 mod logs;
 mod measure;
 mod notices;
+mod on_crash;
 mod order;
 mod restore;
 mod rollback;
@@ -65,7 +69,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use crate::supervise::{
-    CodeSources, Daemon, DaemonDisk, EventSender, HealthTimer, Notice, StopSteps, SupervisorShared,
+    CodeSources, CurrentConfig, Daemon, DaemonDisk, EventSender, HealthTimer, Notice, StopSteps,
+    SupervisorShared,
 };
 use catalogue::Catalogue;
 use dae_runtime::plugin::libraries::Libraries;
@@ -132,6 +137,8 @@ struct Inner {
     watch_anew: tokio::sync::Notify,
     /// True to reload a daemon when the file that it was installed from changes.
     watches_sources: bool,
+    /// The turn to reload the config.
+    config_turn: tokio::sync::Mutex<()>,
     // Drops last: the home stays locked for as long as anything of it is used.
     held: Arc<HomeLock>,
 }
@@ -222,7 +229,7 @@ impl Builder {
         // in order.
         tokio::spawn(async move {
             if let Err(Ok(dae)) = reply.send(self.start_now(since).await) {
-                dae.shutdown(dae.inner.shared.config.stop_grace()).await;
+                dae.shutdown(dae.inner.shared.config().stop_grace()).await;
             }
         });
         let fault = "the start ended by a fault of the host, or the host is ending";
@@ -235,7 +242,7 @@ impl Builder {
         let inner = Arc::new(assembled.map_err(anyhow::Error::msg)??);
         let dae = Dae { inner };
         if let Err(error) = Inner::begin(&dae.inner, noticed).await {
-            dae.shutdown(dae.inner.shared.config.stop_grace()).await;
+            dae.shutdown(dae.inner.shared.config().stop_grace()).await;
             return Err(error);
         }
         Ok(dae)
@@ -267,7 +274,7 @@ impl Builder {
             since,
         };
         let shared = parts.shared(&home)?;
-        let foreign = ForeignSet::new(&shared.config, Arc::clone(&shared.directory));
+        let foreign = ForeignSet::new(&shared.config(), Arc::clone(&shared.directory));
         Ok(Inner {
             endpoint,
             catalogue: Catalogue::of(registry, home.registry_file(), Arc::clone(&held)),
@@ -276,6 +283,7 @@ impl Builder {
             lifetime: Lifetime::of(guests, listening, self.ends_on_request),
             watch_anew: tokio::sync::Notify::new(),
             watches_sources: !self.is_apart,
+            config_turn: tokio::sync::Mutex::default(),
             shared: Arc::new(shared),
             home,
             held,
@@ -311,7 +319,7 @@ impl HostParts {
         let spawner = Spawner::start(self.runtime.clone(), end_left(home));
         let spawner = spawner.context("the thread that makes processes can't be made")?;
         Ok(SupervisorShared {
-            config: Arc::new(self.config),
+            config: CurrentConfig::of(self.config),
             code: CodeSources {
                 libraries: Arc::new(Libraries::default()),
                 store: Arc::new(store),
@@ -352,6 +360,7 @@ impl Inner {
     async fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
         let lifetime = &inner.lifetime;
         lifetime.keep(Task::Loop(notices::take_note(inner, noticed)));
+        lifetime.keep(Task::Loop(on_crash::run_programs(inner)));
         inner.endpoint.enter(&inner.shared);
         inner.on_disk(Inner::send_start).await?;
         inner.on_disk(Inner::finish_uninstalls).await?;

@@ -56,8 +56,8 @@ pub(crate) use daemon::{Replacement, StartFrom};
 pub use events::DaeEvents;
 pub(crate) use events::EventSender;
 pub use health_timer::HealthTimer;
-pub(crate) use shared::DaemonDisk;
 pub use shared::{CodeSources, DaemonSpec, SupervisorShared};
+pub(crate) use shared::{CurrentConfig, DaemonDisk};
 pub(crate) use stop::StopSteps;
 pub use tally::{ReloadOutcome, RestartReason};
 
@@ -244,7 +244,7 @@ impl Supervisor {
     }
 
     async fn state(&self) -> Result<Vec<u8>, String> {
-        let limit = self.shared.config.stop_grace();
+        let limit = self.shared.config().stop_grace();
         if let Some(current) = &self.current {
             return match current.instance.has_state() {
                 true => Arc::clone(&current.instance).save(limit).await,
@@ -274,6 +274,7 @@ impl Supervisor {
         self.now
             .generation
             .store(instance.identity.generation, Ordering::Relaxed);
+        self.now.log_limit.adopt(self.spec.settings.log_level);
         self.show(&instance, state);
         self.now.saver.open(&instance);
         let ending = instance.run();
@@ -350,7 +351,10 @@ impl Supervisor {
         let generation = current.instance.identity.generation;
         // An older state must not replace one that the daemon's code has saved meanwhile.
         let _turn = self.now.saver.turn().await;
-        let saved = current.instance.save(self.shared.config.stop_grace()).await;
+        let saved = current
+            .instance
+            .save(self.shared.config().stop_grace())
+            .await;
         match saved
             .and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Checkpoint, generation))
         {

@@ -236,3 +236,58 @@ fn a_file_that_is_wrong_changes_nothing() {
     let _ = declared.ecosystem.cli(&declared.words(&[])).code(7);
     let _ = declared.ecosystem.cli(&["export"]).code(7);
 }
+
+#[test]
+fn a_dry_run_finds_what_the_host_would_refuse() {
+    let declared = Declared::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    std::fs::write(declared.ecosystem.scratch().join("text"), "no plugin").expect("a file");
+    for (text, told) in [
+        ("[daemons.A]\nfile = \"nothing\"\n".to_owned(), "nothing"),
+        ("[daemons.A]\nfile = \"text\"\n".to_owned(), "plugin"),
+        (
+            format!("[daemons.A]\nfile = \"sample\"\nport = {port}\n"),
+            "can't be had",
+        ),
+        (
+            "[daemons.Back]\nfile = \"sample\"\nafter = [\"Bakc\"]\n".to_owned(),
+            "did you mean Back?",
+        ),
+        (
+            "[daemons.A]\nfile = \"sample\"\nport = 4\n[daemons.B]\nfile = \"sample\"\nport = 4\n"
+                .to_owned(),
+            "declared for A and for B",
+        ),
+        ("[daemons.A]\nfile = \n".to_owned(), "line 2 is no TOML"),
+        (
+            "[daemons.A]\nfile = \"sample\"\nport = \"x\"\n".to_owned(),
+            "port: ",
+        ),
+    ] {
+        declared.write(&text);
+        let output = declared
+            .ecosystem
+            .cli(&declared.words(&["--dry-run"]))
+            .code(1);
+        assert!(output.says(&[told]), "{text}: {output:?}");
+        let is_foreign = ["invalid type", "TOML parse error"];
+        assert!(!output.says(&is_foreign), "{text}: {output:?}");
+    }
+    declared.write("[daemons.A]\nfile = \"sample\"\n");
+    let _ = declared.ecosystem.cli(&declared.words(&["--dry-run"])).ok();
+}
+
+#[test]
+fn one_apply_of_a_home_runs_at_a_time() {
+    let declared = Declared::new();
+    declared.write("[daemons.A]\nfile = \"sample\"\n");
+    let lock = std::fs::File::create(declared.ecosystem.home().join("run/apply.lock"));
+    let lock = lock.expect("a file of the home");
+    lock.lock().expect("the lock");
+    let output = declared.ecosystem.cli(&declared.words(&[])).code(1);
+    assert!(output.says(&["another `apply`"]), "{output:?}");
+    let _ = declared.ecosystem.cli(&declared.words(&["--dry-run"])).ok();
+    drop(lock);
+    declared.actions(&[], &[("A", "install")]);
+}

@@ -228,3 +228,74 @@ fn wrong_words_are_wrong_usage() {
             .code(2);
     }
 }
+
+#[test]
+fn a_pinned_port_is_unpinned_and_stays() {
+    let (ecosystem, mut guest) = probe(&[]);
+    let port = shown(&ecosystem)["port"].clone();
+    let pin = format!("port={port}");
+    let _ = configured(&ecosystem, &["set", &pin]);
+    assert_eq!(shown(&ecosystem)["port_pinned"], true);
+    let done = configured(&ecosystem, &["unset", "port"]);
+    assert_eq!(done["changed"], json!(["port_pinned: true → false"]));
+    let found = shown(&ecosystem);
+    assert_eq!(
+        (&found["port"], &found["port_pinned"]),
+        (&port, &json!(false))
+    );
+    assert_eq!(guest.ask("echo", &json!([1])), 1);
+}
+
+#[test]
+fn the_mode_is_one_wherever_it_is_set() {
+    let ecosystem = Ecosystem::start_configured(&json!({
+        "scan_ms": 0,
+        "defaults": {"mode": "subprocess"},
+    }));
+    let _guest = ecosystem.install("Probe", "probe", &[]);
+    let modes = || {
+        let found = shown(&ecosystem);
+        let mode = |value: &Value| value.as_str().expect("a mode").to_owned();
+        (
+            mode(&found["mode"]),
+            mode(&found["settings"]["mode"]),
+            mode(&found["origins"]["mode"]),
+        )
+    };
+    let three = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    assert_eq!(modes(), three("subprocess", "subprocess", "defaults"));
+    let _ = configured(&ecosystem, &["set", "settings.mode=in-process"]);
+    assert_eq!(modes(), three("in-process", "in-process", "default"));
+    assert_eq!(ecosystem.status("Probe")["mode"], "in-process");
+    let _ = ecosystem.cli(&["isolate", "Probe"]).ok();
+    assert_eq!(modes(), three("subprocess", "subprocess", "defaults"));
+}
+
+#[test]
+fn no_daemon_gets_a_word_of_the_command_line_as_its_name() {
+    let ecosystem = Ecosystem::start();
+    let file = ecosystem.plugin("probe").display().to_string();
+    for name in ["set", "unset", "help", "reload"] {
+        let output = ecosystem.cli(&["install", name, &file]).code(1);
+        assert!(output.says(&["a word of the command line"]), "{output:?}");
+    }
+}
+
+#[test]
+fn the_values_fit_a_narrow_terminal() {
+    let (ecosystem, _guest) = probe(&[]);
+    let long = "x".repeat(200);
+    let value = format!("config.run_ms=1 env.LONG={long}");
+    let words: Vec<&str> = value.split(' ').collect();
+    let _ = configured(&ecosystem, &[&["set"], &words[..]].concat());
+    let Some(output) = at_terminal(&ecosystem, 40, &[], "config Probe --all") else {
+        return;
+    };
+    let table = output.stdout.split("NAME").nth(1).expect("a table");
+    let table = table.split("\r\n\r\n").next().expect("its rows");
+    for line in table.lines() {
+        assert!(line.trim_end().chars().count() <= 40, "{line:?}\n{table}");
+    }
+    let whole = ecosystem.cli(&["config", "Probe"]).ok().stdout;
+    assert!(whole.contains(&long), "{whole}");
+}

@@ -275,3 +275,30 @@ fn the_prompt_has_a_history_and_lines_that_go_on() {
         .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[test]
+fn a_ctrl_c_cancels_the_command_that_runs_and_keeps_the_prompt() {
+    let ecosystem = Ecosystem::start();
+    let _guest = ecosystem.install("Slow", "probe", &["--isolate"]);
+    let Some(tmux) = Tmux::connect(&ecosystem, "Slow") else {
+        return;
+    };
+    tmux.until_prompt();
+    tmux.keys(&["slow 25000", "Enter"]);
+    let at_column = |column: &str| {
+        let found = tmux.run(&["display-message", "-p", "#{cursor_x}"]);
+        found.trim() == column
+    };
+    until(LIMIT, "the line is sent", || at_column("0"));
+    // The key means nothing until the command is under way.
+    until(LIMIT, "the command is cancelled", || {
+        tmux.keys(&["C-c"]);
+        tmux.screen().contains("slow was cancelled")
+    });
+    tmux.until_prompt();
+    tmux.keys(&["echo 7", "Enter"]);
+    let _ = tmux.until("\n7\n");
+    tmux.until_prompt();
+    tmux.keys(&["C-d"]);
+    let _ = tmux.until("ended with 0");
+}

@@ -329,3 +329,53 @@ fn a_home_that_takes_no_events_holds_nobody_up() {
     let _ = until_event(&ecosystem, "Probe", "stopped");
     ecosystem.leaves("the file of the events, which could not be opened before");
 }
+
+#[test]
+fn a_purge_leaves_no_event_of_the_daemon_and_no_history() {
+    for is_running in [true, false] {
+        let mut ecosystem = Ecosystem::start();
+        let _guest = ecosystem.install("Gone", "sample", &[]);
+        let _other = ecosystem.install("Stays", "sample", &[]);
+        let history = ecosystem.home().join("history/Gone");
+        let made = std::fs::create_dir_all(history.parent().expect("a directory"));
+        made.and_then(|()| std::fs::write(&history, "greet secret\n"))
+            .expect("a file of the home");
+        if !is_running {
+            ecosystem.stop();
+        }
+        let _ = ecosystem.cli(&["uninstall", "Gone", "--purge"]).ok();
+        let events = ecosystem.cli(&["events"]).ok().stdout;
+        let of = |name: &str| events.lines().filter(|line| line.contains(name)).count();
+        assert_eq!(of("Gone"), usize::from(is_running), "{events}");
+        assert!(of("Stays") > 1, "{events}");
+        assert!(!history.exists());
+        if !is_running {
+            ecosystem.wake(&[]);
+        }
+    }
+}
+
+#[test]
+fn patterns_stand_for_daemons_and_a_time_of_two_words_wants_quotes() {
+    let ecosystem = Ecosystem::start();
+    for name in ["web-1", "web-2", "db"] {
+        let _ = ecosystem.install(name, "lifecycle", &[]);
+    }
+    for command in ["events", "logs", "explain"] {
+        let text = ecosystem.cli(&[command, "web-*"]).ok().stdout;
+        let has = |name: &str| text.contains(name);
+        assert!(
+            has("web-1") && has("web-2") && !has("db"),
+            "{command}: {text}"
+        );
+        let _ = ecosystem.cli(&[command, "mail-*"]).code(4);
+    }
+    let explained = ecosystem.cli(&["--json", "explain", "web-*"]).ok().json();
+    assert_eq!(explained.as_array().map(Vec::len), Some(2), "{explained}");
+    let _ = ecosystem.cli(&["events", "--since", "1d 2h"]).ok();
+    let output = ecosystem.cli(&["events", "--since", "1d", "2h"]).code(2);
+    assert!(output.says(&["quotes"]), "{output:?}");
+    let _ = ecosystem.cli(&["logs", "--level", "WARN"]).ok();
+    let output = ecosystem.cli(&["logs", "--level", "wran"]).code(2);
+    assert!(output.says(&["did you mean warn?"]), "{output:?}");
+}

@@ -50,6 +50,7 @@ fn calls_between_daemons_are_counted_over_reloads() {
             (&nobody["calls"], &nobody["errors"]),
             (&json!(1), &json!(1))
         );
+        assert_eq!(own["caller"], "Relay");
         // The relay's own guest, whose calls are counted once their batch is answered.
         until(LIMIT, "the guest's calls", || {
             let guests = edge(&ecosystem, &Value::Null, "Relay");

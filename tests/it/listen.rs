@@ -1,6 +1,7 @@
 //! `dae-host listen`, the events beside a `call`, and the load test `call --repeat`.
 
-use dae_tests::{Ecosystem, LIMIT, until_some};
+use dae_tests::{Ecosystem, LIMIT, process, until, until_some};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Flags of `install` for each mode.
@@ -153,4 +154,40 @@ fn a_load_test_of_what_fails_says_so() {
     ] {
         let _ = ecosystem.cli(wrong).code(2);
     }
+}
+
+#[test]
+fn an_interrupted_load_test_prints_what_it_has() {
+    let ecosystem = Ecosystem::start();
+    let _guest = ecosystem.install("Probe", "probe", &["--isolate"]);
+    let words = [
+        "call",
+        "--repeat",
+        "100000000",
+        "--concurrency",
+        "2",
+        "Probe",
+        "echo",
+        "1",
+    ];
+    let mut running = ecosystem.cli_running(&words);
+    until(LIMIT, "calls are made", || {
+        ecosystem.status("Probe")["calls"].as_u64() > Some(100)
+    });
+    process::signal(running.pid(), Signal::INT);
+    let line = running.line_with("calls over 2 connections", LIMIT);
+    assert!(!line.starts_with("0 calls"), "{line}");
+    let _ = running.line_with("p99.9", LIMIT);
+    assert_eq!(running.end(LIMIT), Some(130));
+
+    // Also while a call has no answer.
+    let words = ["--json", "call", "--repeat", "2", "Probe", "slow", "25000"];
+    let mut running = ecosystem.cli_running(&words);
+    until(LIMIT, "it is connected", || {
+        ecosystem.status("Probe")["guests"].as_u64() > Some(1)
+    });
+    process::signal(running.pid(), Signal::INT);
+    let report: Value = serde_json::from_str(&running.line(LIMIT)).expect("a report");
+    assert_eq!(report["calls"], 0, "{report}");
+    assert_eq!(running.end(LIMIT), Some(130));
 }

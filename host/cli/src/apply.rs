@@ -7,7 +7,9 @@
 mod declared;
 mod export;
 mod plan;
+mod preview;
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -76,16 +78,22 @@ struct AppliedDaemon<'a> {
 pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
     let set = DeclaredSet::read(&args.file)?;
     let mut client = interrupted::client(session)?;
+    let _turn = match args.dry_run {
+        true => None,
+        false => Some(turn(session)?),
+    };
     let present = present(&mut client)?;
+    preview::check_after(&set, &present)?;
     let plan = plan::plan(&set, &present, args.prune);
     let (mut outcomes, mut failed) = (Vec::new(), None);
     for planned in &plan {
-        let done = match args.dry_run || !planned.action.changes() {
-            true => Ok(()),
-            false => carry_out(&mut client, &set, planned),
+        let done = match (planned.action.changes(), args.dry_run) {
+            (false, _) => Ok(()),
+            (true, true) => preview::check(&set, &present, planned),
+            (true, false) => carry_out(&mut client, &set, planned),
         };
         if planned.action.changes() && !session.out.json {
-            report(session, planned, done.as_ref().err())?;
+            report(session, planned, (done.as_ref().err(), args.dry_run))?;
         }
         outcomes.push(AppliedDaemon {
             planned,
@@ -106,6 +114,13 @@ pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
     }
 }
 
+/// Takes the turn of this home's `apply`.
+fn turn(session: &Session) -> Result<File> {
+    let turn = session.home.apply_turn();
+    let turn = turn.context("cannot take the turn to apply a file")?;
+    turn.context("another `apply` changes the daemons of this home; nothing was done; try again once it has ended")
+}
+
 /// Returns the daemons that the host has.
 fn present(client: &mut Client<ControlClient>) -> Result<Vec<PresentDaemon>> {
     let statuses: Vec<Status> = client.ask("list", &json!([]))?;
@@ -119,11 +134,19 @@ fn present(client: &mut Client<ControlClient>) -> Result<Vec<PresentDaemon>> {
     .collect()
 }
 
-fn report(session: &Session, planned: &PlannedDaemon, error: Option<&anyhow::Error>) -> Result<()> {
+fn report(
+    session: &Session,
+    planned: &PlannedDaemon,
+    (error, is_dry): (Option<&anyhow::Error>, bool),
+) -> Result<()> {
     match error {
         None => session.out.changes(planned, &planned.to_string()),
         Some(error) => {
-            session.out.note(&format!("{planned}: failed: {error:#}"));
+            let failed = match is_dry {
+                true => "would fail",
+                false => "failed",
+            };
+            session.out.note(&format!("{planned}: {failed}: {error:#}"));
             Ok(())
         }
     }
@@ -144,11 +167,9 @@ fn conclude(session: &Session, args: &Args, present: &[PresentDaemon], outcomes:
         ));
     }
     let same = named(PlannedAction::Unchanged);
-    for down in present
-        .iter()
-        .filter(|one| same.contains(&one.status.name.as_str()))
-    {
-        let Status { name, state, .. } = &down.status;
+    let statuses = present.iter().map(|one| &one.status);
+    for down in statuses.filter(|one| same.contains(&one.name.as_str())) {
+        let Status { name, state, .. } = down;
         if matches!(
             state.as_str(),
             "crash-loop" | "failed" | "backoff" | "degraded"
@@ -164,6 +185,9 @@ fn conclude(session: &Session, args: &Args, present: &[PresentDaemon], outcomes:
     let changed = to_change.count() - failed;
     let same = same.len();
     session.out.note(&match args.dry_run {
+        true if failed > 0 => format!(
+            "{changed} to change, {same} unchanged, {failed} would fail; nothing was done (--dry-run)"
+        ),
         true => format!("{changed} to change, {same} unchanged; nothing was done (--dry-run)"),
         false => format!("{changed} changed, {same} unchanged, {failed} failed"),
     });

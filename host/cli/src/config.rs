@@ -17,10 +17,16 @@ use dae_store::daemon_config::{self, DaemonConfig, SettingOrigin, each_leaf};
 use dae_store::json5_text;
 use dae_store::printable::one_line;
 use dae_store::registry::Registry;
-use dae_store::report::{ConfigureRequest, Configured, Mode, TakesEffect, ValueChange};
+use dae_store::difference::Difference;
+use dae_store::report::{
+    ConfigReloaded, ConfigureRequest, Configured, Mode, TakesEffect, ValueChange,
+};
 
 /// The prefix of paths into the daemon's own config.
 const OF_DAEMON: &str = "config";
+
+/// The word in place of a name that reads config.json5 again. No daemon gets this name.
+const RELOAD: &str = "reload";
 
 /// The prefix that a path of a setting may have.
 const OF_HOST: &str = "settings.";
@@ -35,10 +41,11 @@ Examples:
   dae-host config Sorter set restart.burst_max=10 config.every_ms=500
   dae-host config Sorter set port=4001 --dry-run
   dae-host config Sorter unset restart.burst_max
-  dae-host config Sorter --edit"
+  dae-host config Sorter --edit
+  dae-host config reload                  takes up a changed config.json5"
 )]
 pub(super) struct Args {
-    /// The daemon's name
+    /// The daemon's name, or `reload` to take up a changed config.json5
     name: String,
     #[command(subcommand)]
     change: Option<Change>,
@@ -64,7 +71,7 @@ enum Change {
         #[arg(required = true, value_name = "PATH=VALUE")]
         values: Vec<String>,
     },
-    /// Remove values that were set, so that config.json5 or the default decides
+    /// Remove values that were set, so that config.json5 or the default decides; `port`: pin none
     Unset {
         /// The paths
         #[arg(required = true, value_name = "PATH")]
@@ -80,6 +87,7 @@ pub(super) fn config(session: &Session, args: &Args) -> Result<()> {
                 "--dry-run stands with `set` or `unset`; without them nothing changes anyway";
             Err(Fault::Usage(text.to_owned()).into())
         }
+        (None, false) if args.name == RELOAD => reload(session),
         (None, false) => show(session, args),
         (None, true) => edit::edit(session, &args.name, args.yes),
         (Some(_), true) => {
@@ -97,6 +105,29 @@ pub(super) fn config(session: &Session, args: &Args) -> Result<()> {
             report(session, &done)
         }
     }
+}
+
+/// Has the host take up a changed config.json5.
+fn reload(session: &Session) -> Result<()> {
+    let mut client = interrupted::client(session)?;
+    let done: ConfigReloaded = client.ask("reload_config", &json!([]))?;
+    let list = |changed: &[Difference]| -> String {
+        changed.iter().map(|one| format!("  {one}\n")).collect()
+    };
+    let mut text = list(&done.changed);
+    for one in &done.daemons {
+        text += &format!("{} runs by its new settings\n", one.name);
+    }
+    if !done.needs_restart.is_empty() {
+        text += "from the next start of the host on:\n";
+        text += &list(&done.needs_restart);
+    }
+    text += &match (done.changed.is_empty(), done.needs_restart.is_empty()) {
+        (true, true) => "the host runs by this config.json5 already".to_owned(),
+        (true, false) => "nothing else has changed".to_owned(),
+        (false, _) => format!("the host runs by its config.json5 ({} ms)", done.ms),
+    };
+    session.out.changes(&done, &text)
 }
 
 /// Prints what has changed, or would.
@@ -162,7 +193,7 @@ fn value_of(text: &str) -> Value {
 /// Puts a value into the request; `None` removes it. The host puts it into the present values.
 fn put(request: &mut ConfigureRequest, (path, value): (&str, Option<Value>)) -> Result<(), Fault> {
     let wrong = |expected: &str| Err(Fault::Usage(format!("{path:?} {expected}")));
-    match (path, value) {
+    match (path.strip_prefix(OF_HOST).unwrap_or(path), value) {
         ("port", Some(value)) => {
             let port = value.as_u64().and_then(|port| u16::try_from(port).ok());
             match port.filter(|port| *port > 0) {
@@ -174,13 +205,14 @@ fn put(request: &mut ConfigureRequest, (path, value): (&str, Option<Value>)) -> 
             Ok(mode) => request.mode = Some(mode),
             Err(_) => return wrong("is in-process or subprocess"),
         },
-        ("port" | "mode", None) => return wrong("can't be unset; `set` changes it"),
+        ("port", None) => request.unpin = true,
+        ("mode", None) => return wrong("can't be unset; `set` changes it"),
         (OF_DAEMON, _) => return wrong("is a whole object; name its members, as config.NAME"),
         (path, value) => {
             if path.split('.').any(str::is_empty) {
                 return wrong("has an empty name");
             }
-            let path = path.strip_prefix(OF_HOST).unwrap_or(path).to_owned();
+            let path = path.to_owned();
             if request
                 .values
                 .iter()
@@ -227,12 +259,12 @@ fn show(session: &Session, args: &Args) -> Result<()> {
     let found = present(session, &args.name)?;
     match session.out.json {
         true => session.out.document(&found),
-        false => session.out.line(&text(&found, args.all)),
+        false => session.out.line(&text(session, &found, args.all)),
     }
 }
 
 /// Returns the values for a person: first what the daemon has, then its settings with their origins.
-fn text(found: &DaemonConfig, is_all: bool) -> String {
+fn text(session: &Session, found: &DaemonConfig, is_all: bool) -> String {
     let port = match (found.port, found.port_pinned) {
         (Some(port), true) => format!("{port} (pinned)"),
         (Some(port), false) => format!("{port} (chosen by the system, and kept)"),
@@ -263,7 +295,7 @@ fn text(found: &DaemonConfig, is_all: bool) -> String {
     }
     let mut text = format!("{}\n{}", found.name, words::facts(&head));
     if rows.len() > 1 {
-        text = format!("{text}\n\n{}", words::aligned(&rows));
+        text = format!("{text}\n\n{}", session.out.texts(&rows));
     }
     if !is_all {
         text.push_str("\n\nall other settings have the built-in default; --all shows them");

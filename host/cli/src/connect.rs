@@ -15,6 +15,7 @@ mod prompt;
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use dae_common_tcp::nearest;
@@ -26,6 +27,7 @@ use super::call;
 use super::client::ReplyPart;
 use super::exit::{self, Code, Fault};
 use super::signatures;
+use dae_runtime::os::interrupt::Interruptions;
 use dae_store::printable;
 use line::{OWN, Typed};
 use link::{Link, SentMessage};
@@ -58,6 +60,7 @@ fn at_terminal(session: &Session, name: &str) -> Result<()> {
     let printer = ExternalPrinter::new(NEWS_MAX);
     let news = Arc::new(News::new(session.out, Some(printer.sender())));
     let link = Link::open(session, name, Arc::clone(&news))?;
+    cancel_by_key(link.canceller());
     let completer = Box::new(Words(link.commands()));
     let mut editor = prompt::editor(session, name, completer, printer)?;
     session.out.note(&format!(
@@ -90,6 +93,24 @@ fn at_terminal(session: &Session, name: &str) -> Result<()> {
             _ => {}
         }
     }
+}
+
+/// Lets Ctrl-C cancel the command that runs, and go back to the prompt. While a line is typed it is a key of the editor. If
+/// the handlers can't be set up, it ends the program.
+fn cancel_by_key(cancel: impl Fn() -> bool + Send + 'static) {
+    let Ok(mut interruptions) = Interruptions::begin() else {
+        return;
+    };
+    let wait = move || {
+        while let Some(interruption) = interruptions.wait() {
+            match interruption.is_key() {
+                // Between two commands there is nothing to cancel.
+                true => drop(cancel()),
+                false => interruption.take_effect(),
+            }
+        }
+    };
+    let _ = thread::Builder::new().name("keys".to_owned()).spawn(wait);
 }
 
 fn in_pipe(session: &Session, name: &str) -> Result<()> {

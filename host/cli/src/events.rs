@@ -43,6 +43,9 @@ impl Args {
 
 /// Shows the events.
 pub(super) fn events(session: &Session, args: &Args) -> Result<()> {
+    let args = &Args {
+        past: args.past.expanded(session)?,
+    };
     if !args.past.follow {
         return past(session, args);
     }

@@ -5,13 +5,14 @@
 
 use anyhow::Result;
 use jiff::tz::TimeZone;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Session;
 use super::client::Client;
 use super::document::EventDocument;
 use super::exit::Fault;
 use super::moment;
+use super::names::{self, Names};
 use dae_store::config::Config;
 use dae_store::event::{DaeEvent, DaeEventKind};
 use dae_store::event_log::{self, EventQuery};
@@ -27,15 +28,15 @@ const EVENTS_DEFAULT: usize = 20;
 /// The arguments of `explain`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The daemon's name
-    name: String,
+    #[command(flatten)]
+    names: Names,
     /// The number of latest events to explain
     #[arg(short = 'n', long, value_name = "N", default_value_t = EVENTS_DEFAULT)]
     lines: usize,
 }
 
 /// The answer to `explain`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Explanation {
     /// The daemon's name.
     name: String,
@@ -91,22 +92,39 @@ impl<'a> From<&'a Explanation> for ExplanationDocument<'a> {
     }
 }
 
-/// Explains a daemon.
-pub(super) fn explain(session: &Session, args: &Args) -> Result<()> {
-    let explanation = explanation(session, args)?;
-    match session.out.json {
-        true => session
-            .out
-            .document(&ExplanationDocument::from(&explanation)),
-        false => session.out.line(&text(&explanation)),
+impl Serialize for Explanation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ExplanationDocument::from(self).serialize(serializer)
     }
 }
 
-fn explanation(session: &Session, args: &Args) -> Result<Explanation> {
-    let name = &args.name;
+/// Explains daemons.
+pub(super) fn explain(session: &Session, args: &Args) -> Result<()> {
+    if let Some(name) = args.names.single() {
+        let explanation = explanation(session, name, args.lines)?;
+        return match session.out.json {
+            true => session.out.document(&explanation),
+            false => session.out.line(&text(&explanation)),
+        };
+    }
+    let registry = Registry::load(&session.home.registry_file())?;
+    let names = args.names.among(registry.daemons.keys())?;
+    let mut is_first = true;
+    names::each(session, &names, |name| {
+        let explanation = explanation(session, name, args.lines)?;
+        let text = text(&explanation);
+        let gap = match std::mem::take(&mut is_first) {
+            true => "",
+            false => "\n",
+        };
+        Ok((explanation, format!("{gap}{text}")))
+    })
+}
+
+fn explanation(session: &Session, name: &str, lines: usize) -> Result<Explanation> {
     let query = EventQuery {
-        names: vec![name.clone()],
-        lines: args.lines,
+        names: vec![name.to_owned()],
+        lines,
         ..EventQuery::default()
     };
     let mut events = event_log::read(&session.home.events_dir(), &query, usize::MAX)?;
@@ -132,7 +150,7 @@ fn explanation(session: &Session, args: &Args) -> Result<Explanation> {
         event,
     });
     Ok(Explanation {
-        name: name.clone(),
+        name: name.to_owned(),
         next: status.as_ref().and_then(next),
         events: events.collect(),
         reason: status.as_ref().map(|status| status.reason.clone()),

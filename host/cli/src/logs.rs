@@ -23,7 +23,7 @@ use dae_store::log::{LogQuery, Pattern, Record, read_files};
 const LINES_SINCE: usize = 10_000;
 
 /// The arguments of `logs`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   dae-host logs -f                              all daemons, as it comes
   dae-host logs Sorter Index --since 10m        two daemons, the last ten minutes
@@ -36,8 +36,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATTERN", value_parser = pattern)]
     grep: Option<Pattern>,
     /// Show only records that are at least so severe
-    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
     level: Option<String>,
+}
+
+fn level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+    let word = text.to_lowercase();
+    if LEVELS.contains(&word.as_str()) {
+        return Ok(word);
+    }
+    let near = dae_common_tcp::nearest(&word, LEVELS.into_iter());
+    let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    Err(format!("expected {}{hint}", LEVELS.join(", ")))
 }
 
 fn pattern(text: &str) -> Result<Pattern, String> {
@@ -59,6 +70,10 @@ impl Args {
 
 /// Shows the log.
 pub(super) fn logs(session: &Session, args: &Args) -> Result<()> {
+    let args = &Args {
+        past: args.past.expanded(session)?,
+        ..args.clone()
+    };
     if !args.past.follow {
         return past(session, args);
     }

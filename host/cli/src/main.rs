@@ -36,6 +36,7 @@ mod interrupted;
 mod json_object;
 mod list;
 mod listen;
+mod log_level;
 mod logs;
 mod man;
 mod metrics;
@@ -162,6 +163,8 @@ enum Command {
     Connect(connect::Args),
     /// Write the source of a client with types: the daemon's commands as a Rust trait
     Client(client_trait::ClientArgs),
+    /// Show the level of a daemon's log, or change it until the host ends
+    Log(log_level::Args),
     /// Show the daemons' log
     Logs(logs::Args),
     /// Show who calls whom, how often, and how long the calls take
@@ -307,6 +310,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Listen(args) => listen::listen(&session, &args),
         Command::Connect(args) => connect::connect(&session, &args),
         Command::Client(args) => client_trait::client(&session, &args),
+        Command::Log(args) => log_level::log(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
         Command::Graph(args) => graph::graph(&session, &args),
         Command::Explain(args) => explain::explain(&session, &args),

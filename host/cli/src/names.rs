@@ -41,7 +41,7 @@ impl Names {
     /// # Errors
     /// See [`Names::among`].
     pub(super) fn of_host(&self, client: &mut Client<ControlClient>) -> Result<Vec<String>> {
-        if !self.all && !self.names.iter().any(|name| is_pattern(name)) {
+        if !self.all && !has_pattern(&self.names) {
             return Ok(self.names.clone());
         }
         let daemons: Vec<Status> = client.ask("list", &json!([]))?;
@@ -59,11 +59,30 @@ impl Names {
         &self,
         known: impl Iterator<Item = &'a String> + Clone,
     ) -> Result<Vec<String>> {
-        if self.all {
-            return Ok(known.cloned().collect());
+        match self.all {
+            true => Ok(known.cloned().collect()),
+            false => expand(&self.names, known),
         }
+    }
+}
+
+/// Returns whether one of the words is a pattern.
+pub(super) fn has_pattern(words: &[String]) -> bool {
+    words.iter().any(|word| is_pattern(word))
+}
+
+/// Returns the names that the words stand for among the known ones: each once, in the order of the words. A pattern that
+/// matches none stands for itself.
+///
+/// # Errors
+/// A pattern can't be read.
+pub(super) fn expand<'a>(
+    words: &[String],
+    known: impl Iterator<Item = &'a String> + Clone,
+) -> Result<Vec<String>> {
+    {
         let mut found: Vec<String> = Vec::new();
-        for word in &self.names {
+        for word in words {
             let names: Vec<&String> = match is_pattern(word) {
                 false => vec![word],
                 true => {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::exit::Fault;
 use dae_store::archive::{Archive, Departure, DepartureReason};
 use dae_store::config::Config;
+use dae_store::event_log::EventLog;
 use dae_store::home::Home;
 use dae_store::install_plan::{self, InstallBasis, InstallFile, InstallPlan, StartState};
 use dae_store::manifest;
@@ -166,9 +167,10 @@ fn installed(name: &str, entry: &Entry) -> Installed {
 pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Uninstalled> {
     let path = home.registry_file();
     let (archive, name) = (Archive::of(home), request.name.as_str());
+    let events = EventLog::in_directory(&home.events_dir());
     let mut registry = Registry::load(&path)?;
     let Some(entry) = registry.daemons.remove(name) else {
-        if request.purge && archive.purge(name)? {
+        if request.purge && (events.forget(name)? | archive.purge(name)?) {
             return Ok(Uninstalled::purged(name));
         }
         return Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into());
@@ -181,6 +183,9 @@ pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Unins
     // After the registry: a file without an entry is only waste, but an entry without its file is a lost daemon.
     let dropped = entry.source_in(&home.data).filter(|_| entry.drop_in);
     let mut uninstalled = uninstall::leave(&archive, &Snapshots::of(home), request, Some(entry));
+    if request.purge {
+        events.forget(name)?;
+    }
     if uninstalled.note.is_empty() {
         uninstall::take_back(&archive, request, noted);
     }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Session;
 use super::client::Client;
 use super::exit::Fault;
-use super::moment;
+use super::{moment, names, time_span};
 use dae_store::registry::{DAE_NAME, Registry};
 use dae_store::report::Status;
 
@@ -14,9 +14,9 @@ use dae_store::report::Status;
 const LINES_DEFAULT: usize = 100;
 
 /// The choice of what is shown.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct PastArgs {
-    /// The daemons' names (`Dae` is the host itself) [default: all]
+    /// The daemons' names, or patterns with * and ? (`Dae` is the host itself) [default: all]
     pub(super) names: Vec<String>,
     /// Show new ones as they come, until Ctrl-C; goes on with the next host after a restart
     #[arg(short, long)]
@@ -33,6 +33,21 @@ pub(super) struct PastArgs {
 }
 
 impl PastArgs {
+    /// Returns the arguments with the names that each pattern stands for.
+    ///
+    /// # Errors
+    /// A pattern or the registry can't be read.
+    pub(super) fn expanded(&self, session: &Session) -> Result<Self> {
+        let mut expanded = self.clone();
+        if names::has_pattern(&self.names) {
+            let registry = Registry::load(&session.home.registry_file())?;
+            let host = DAE_NAME.to_owned();
+            let known = std::iter::once(&host).chain(registry.daemons.keys());
+            expanded.names = names::expand(&self.names, known)?;
+        }
+        Ok(expanded)
+    }
+
     /// Returns the number of entries to show. With `--since` the default is `since_default`.
     pub(super) fn lines(&self, since_default: usize) -> usize {
         let default = match self.since {
@@ -71,6 +86,12 @@ fn check_known(session: &Session, name: &str) -> Result<()> {
     let registry = Registry::load(&session.home.registry_file())?;
     if name == DAE_NAME || registry.daemons.contains_key(name) {
         return Ok(());
+    }
+    if time_span::parse(name).is_ok() {
+        let text = format!(
+            "{name} is no daemon; a time of several words stands in quotes, as in --since '1d {name}'"
+        );
+        return Err(Fault::Usage(text).into());
     }
     // Only a running host knows the foreign daemons.
     let status = Client::control(session).and_then(|mut host| host.ask("status", &[name]));

@@ -155,6 +155,11 @@ impl Out {
         }
     }
 
+    /// Returns a table of texts under a heading.
+    pub(super) fn texts(&self, rows: &[Vec<String>]) -> String {
+        table::texts(rows, self.width, self.ansi)
+    }
+
     /// Returns whether standard output is a terminal on which a text can be drawn in place.
     pub(super) fn can_redraw(&self) -> bool {
         self.width.is_some() && !self.json && !is_dumb()

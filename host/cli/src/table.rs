@@ -82,6 +82,26 @@ impl Column {
     }
 }
 
+/// Returns a table of texts: whole for a pipe, and in at most `width` cells for a terminal, one line a row.
+pub(super) fn texts(rows: &[Vec<String>], width: Option<u16>, ansi: bool) -> String {
+    let (Some(width), Some((heading, rows))) = (width, rows.split_first()) else {
+        return aligned(rows);
+    };
+    let mut table = plain(width, heading);
+    for row in rows {
+        // No cell is wider than the table; comfy-table counts in 16 bits.
+        let cut = |cell: &String| {
+            one_line(cell)
+                .chars()
+                .take(usize::from(width) + 1)
+                .collect()
+        };
+        let cells: Vec<String> = row.iter().map(cut).collect();
+        table.add_row(cells);
+    }
+    finish(&mut table, ansi)
+}
+
 /// Returns the whole table for a pipe: nothing is cut.
 pub(super) fn whole(daemons: &[Listed]) -> String {
     aligned(&rows(daemons, &columns(daemons)))
@@ -245,6 +265,24 @@ mod tests {
             daemon(&"long-name.".repeat(6), "ready"),
             daemon("Sample", "stopped"),
         ]
+    }
+
+    #[test]
+    fn a_table_of_texts_fits_a_terminal_and_is_whole_in_a_pipe() {
+        let rows = [
+            ["NAME", "VALUE"],
+            ["env", &"long ".repeat(30)],
+            ["after", "a\nb"],
+        ];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        for width in [20, 40, 80] {
+            let table = texts(&rows, Some(width), false);
+            let is_fitting = |line: &str| line.chars().count() <= usize::from(width);
+            assert!(table.lines().all(is_fitting), "{width}:\n{table}");
+            assert_eq!(table.lines().count(), 3, "{width}:\n{table}");
+        }
+        let whole = texts(&rows[..2], None, false);
+        assert!(whole.contains(&"long ".repeat(29)), "{whole}");
     }
 
     #[test]

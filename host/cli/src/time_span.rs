@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{Span, SpanRelativeTo};
 
 /// Reads a time span. A number without a unit counts seconds.
 ///
@@ -10,13 +10,16 @@ use jiff::SignedDuration;
 /// The text is no time span, or is not above 0. The error continues clap's own sentence, which shows the text.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str =
-        "expected a time span above 0, such as 5s, 500ms, 1m 30s, or 5 for seconds";
+        "expected a time span above 0, such as 5s, 500ms, '1m 30s', '1d 2h', or 5 for seconds";
     let text = text.trim();
     let is_count = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let span = match is_count {
         true => text.parse().ok().map(Duration::from_secs),
         false => {
-            let span: Option<SignedDuration> = text.parse().ok();
+            let span: Option<Span> = text.parse().ok();
+            // A day has 24 hours here; months and years have no such length.
+            let span =
+                span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
             span.and_then(|span| Duration::try_from(span).ok())
         }
     };
@@ -38,6 +41,8 @@ mod tests {
             ("1m 30s", 90_000),
             ("1.5s", 1_500),
             ("1h", 3_600_000),
+            ("1d 2h", 93_600_000),
+            ("1w", 604_800_000),
         ] {
             let expected = Duration::from_millis(expected_ms);
             assert_eq!(parse(text), Ok(expected), "{text}");

@@ -167,7 +167,10 @@ pub(super) fn upgrade(session: &Session, args: &Args) -> Result<()> {
             let rows: Vec<UpgradeDocument<'_>> = upgrades.iter().map(Into::into).collect();
             session.out.document(&rows)?;
         }
-        false => session.out.line(&table(&upgrades[..with_file]))?,
+        false => {
+            let shown = rows(&upgrades[..with_file]);
+            session.out.line(&session.out.texts(&shown))?;
+        }
     }
     let failed = upgrades.iter().find_map(|one| match &one.outcome {
         UpgradeOutcome::Failed(error) => Some(format!("{}: {}", one.name, error.message)),
@@ -348,7 +351,7 @@ fn file_for<'f>(status: &Status, files: &'f BTreeMap<PathBuf, String>) -> Option
     same_name.or(only).map(PathBuf::as_path)
 }
 
-fn table(upgrades: &[Upgrade]) -> String {
+fn rows(upgrades: &[Upgrade]) -> Vec<Vec<String>> {
     let heading = ["NAME", "FROM", "TO", "OUTCOME"].map(str::to_owned);
     let row = |one: &Upgrade| {
         let outcome = match &one.outcome {
@@ -362,10 +365,9 @@ fn table(upgrades: &[Upgrade]) -> String {
         let to = to.unwrap_or_else(|| "-".to_owned());
         vec![one.name.clone(), one.from.to_string(), to, outcome]
     };
-    let rows: Vec<_> = std::iter::once(heading.to_vec())
+    std::iter::once(heading.to_vec())
         .chain(upgrades.iter().map(row))
-        .collect();
-    words::aligned(&rows)
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,18 +2,19 @@
 //!
 //! The two command tables use the same functions. No command on TCP changes a daemon.
 
+mod arguments;
+
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use dae_plugin_api::abi::status;
-use dae_plugin_api::{exact, misfit};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::events::{self, EventFollower};
 use super::logs::{self, Follower};
 use super::{Dae, Fault, FaultKind, Inner, foreign};
+use arguments::{none, one};
 use dae_runtime::connection::guest_handle::GuestHandle;
 use dae_runtime::instance::{AnswerFuture, BuiltIn, BuiltInAnswer, Instance};
 use dae_runtime::plugin::completion::{Completion, host_status};
@@ -67,7 +68,7 @@ const ON_TCP: [CommandRow; 6] = [
     ),
 ];
 
-const ON_CONTROL: [CommandRow; 22] = [
+const ON_CONTROL: [CommandRow; 24] = [
     (
         "greet",
         Some(("home", "string")),
@@ -160,6 +161,16 @@ const ON_CONTROL: [CommandRow; 22] = [
         "configure",
         Some(("request", "ConfigureRequest")),
         "Changes the values that a daemon runs with, or says what would change.",
+    ),
+    (
+        "log",
+        Some(("request", "LogLevelRequest")),
+        "The level of a daemon's log, or changes it until the host ends.",
+    ),
+    (
+        "reload_config",
+        None,
+        "Takes up the changes of config.json5 that need no restart of the host.",
     ),
     (
         "shutdown",
@@ -345,8 +356,13 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
             Err(fault) => ended(Err::<(), _>(fault)),
         },
         "graph" => ended(none(arguments).map(|()| dae.graph())),
+        "log" => ended(one(arguments).and_then(|request| dae.log_level(&request))),
         "usage" => ended(usage(dae, arguments).await),
         "shutdown" => shutdown(dae, arguments),
+        "reload_config" => ended(match none(arguments) {
+            Ok(()) => dae.reload_config().await,
+            Err(fault) => Err(fault),
+        }),
         "scan" => ended(match none(arguments) {
             Ok(()) => dae.scan().await,
             Err(fault) => Err(fault),
@@ -477,34 +493,6 @@ fn followed<T: Serialize, F: Send + 'static, R: Future<Output = ()> + Send + 'st
     BuiltInAnswer {
         after,
         ..ended(Ok(past))
-    }
-}
-
-/// Reads the single argument.
-fn one<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Fault> {
-    if matches!(arguments, b"" | b"[]") {
-        return Err(Fault::bad_arguments(
-            "it takes one argument; got none".to_owned(),
-        ));
-    }
-    // An array's elements are the arguments, any other value is the one argument.
-    let read = match arguments.first() {
-        Some(b'[') => exact::from_slice::<(T,)>(arguments).map(|(one,)| one),
-        _ => exact::from_slice(arguments),
-    };
-    read.map_err(|error| {
-        let text = String::from_utf8_lossy(arguments);
-        let (path, what) = misfit::parts(&error, &text);
-        let at = misfit::inside_argument(&path, &text);
-        Fault::bad_arguments(format!("it takes one argument{at}: {what}"))
-    })
-}
-
-/// Checks that there are no arguments.
-fn none(arguments: &[u8]) -> Result<(), Fault> {
-    match arguments {
-        b"" | b"[]" => Ok(()),
-        _ => Err(Fault::bad_arguments("it takes no arguments".to_owned())),
     }
 }
 

@@ -117,7 +117,11 @@ impl Inner {
         if fault.kind() == FaultKind::UnknownDaemon {
             return;
         }
-        let text = format!("{} was refused: {fault}", change.word());
+        // The fault's own text may open with what the record says already.
+        let text = fault.to_string();
+        let reason = text.strip_prefix(&format!("refused {name}: "));
+        let reason = reason.unwrap_or(&text).to_owned();
+        let text = format!("{} was refused: {reason}", change.word());
         // This host keeps neither a log nor a status for daemons that it does not run.
         if self.running.foreign.fault(name).is_some() {
             self.shared.tell(DAE_NAME, None, "error", &text);
@@ -132,7 +136,7 @@ impl Inner {
         self.shared.tell(name, generation, "error", &text);
         let refusal = Refusal {
             change: change.word().to_owned(),
-            reason: fault.to_string(),
+            reason,
             time: Timestamp::now(),
         };
         let refused = DaeEventKind::Refused {

@@ -32,7 +32,7 @@ impl Dae {
         let inner = &self.inner;
         inner.known(name)?;
         let entry = inner.entry(name)?;
-        DaemonConfig::of(name, &entry, &inner.shared.config, &inner.home.data)
+        DaemonConfig::of(name, &entry, &inner.shared.config(), &inner.home.data)
             .map_err(Fault::failed)
     }
 
@@ -112,7 +112,10 @@ impl Inner {
             };
             daemon_config::put(object, inner, value.clone()).map_err(Fault::bad_arguments)?;
         }
-        entry.mode = request.mode.unwrap_or(entry.mode);
+        entry.mode = chosen_mode(request, &mut entry)?;
+        if request.unpin {
+            entry.port_pinned = false;
+        }
         if let Some(port) = request.port {
             if port == 0 {
                 return Err(Fault::bad_arguments(
@@ -138,7 +141,7 @@ impl Inner {
 
     /// Returns what the daemon would run by that entry.
     fn checked_spec(&self, before: &DaemonSpec, entry: &Entry) -> Result<DaemonSpec, Fault> {
-        let (name, config) = (&before.name, &self.shared.config);
+        let (name, config) = (&before.name, &self.shared.config());
         let settings = config.settings(name, &entry.settings);
         let settings = settings.map_err(Fault::failed)?;
         self.catalogue.read(|registry| {
@@ -166,7 +169,7 @@ impl Inner {
     }
 
     /// Lets the daemon run by the new values, or leaves it with the old ones.
-    async fn apply(
+    pub(super) async fn apply(
         &self,
         daemon: &Daemon,
         (before, after): (DaemonSpec, DaemonSpec),
@@ -222,10 +225,29 @@ impl Inner {
     }
 }
 
-/// Formats a difference for the kept events. A config and an environment may hold secrets, so of these only the names are
+/// Returns the mode that the request leads to. It stands in the entry, and may also stand in the settings there: both are
+/// the same from then on.
+fn chosen_mode(request: &ConfigureRequest, entry: &mut Entry) -> Result<Mode, Fault> {
+    let is_set = |value: &ValueChange| value.path == "mode" && value.value.is_some();
+    let is_in_request = request.settings.is_some() || request.values.iter().any(is_set);
+    let given = entry.settings.get("mode").filter(|_| is_in_request);
+    let by_settings = match given.cloned() {
+        None | Some(serde_json::Value::Null) => None,
+        Some(mode) => Some(serde_json::from_value(mode).map_err(|error| {
+            Fault::bad_arguments(format!("mode: expected in-process or subprocess: {error}"))
+        })?),
+    };
+    let mode = request.mode.or(by_settings).unwrap_or(entry.mode);
+    if let Some(given) = entry.settings.get_mut("mode") {
+        *given = json!(mode);
+    }
+    Ok(mode)
+}
+
+/// Formats a difference for the kept events. A config, an environment and a command line may hold secrets, so of these only the names are
 /// told.
 fn told(one: &Difference) -> String {
-    let is_secret = ["config", "settings.env"]
+    let is_secret = ["config", "settings.env", "settings.on_crash"]
         .iter()
         .any(|path| one.path.starts_with(path));
     match is_secret {
@@ -246,11 +268,11 @@ pub(super) fn changed_values(before: &DaemonSpec, after: &DaemonSpec) -> Vec<Dif
         })
     };
     let mut found = differences("", &values(before), &values(after));
-    if !before.is_port_pinned && after.is_port_pinned && before.port == after.port {
+    if before.is_port_pinned != after.is_port_pinned && before.port == after.port {
         found.push(Difference {
             path: "port_pinned".to_owned(),
-            before: Some(json!(false)),
-            now: Some(json!(true)),
+            before: Some(json!(before.is_port_pinned)),
+            now: Some(json!(after.is_port_pinned)),
         });
     }
     found

@@ -183,6 +183,11 @@ impl Inner {
         let file = self.dropped_file(left.entry.as_ref());
         let mut uninstalled = uninstall::leave(archive, states, &left.request, left.entry);
         self.shared.journal.close(&left.request.name);
+        if left.request.purge
+            && let Err(error) = self.shared.events.forget(&left.request.name)
+        {
+            uninstalled.note = format!("its events could not be removed: {error:#}");
+        }
         if uninstalled.note.is_empty() {
             uninstall::take_back(archive, &left.request, left.noted);
         }
@@ -200,7 +205,11 @@ impl Inner {
         let name = request.name.as_str();
         let (purges, daemon) = (request.purge, name.to_owned());
         let purged = self.on_disk(move |inner| {
-            let purged = purges.then(|| inner.shared.disk.archive.purge(&daemon));
+            let purge = || {
+                let has_any = inner.shared.disk.archive.purge(&daemon)?;
+                Ok::<_, anyhow::Error>(inner.shared.events.forget(&daemon)? || has_any)
+            };
+            let purged = purges.then(purge);
             inner.shared.journal.close(&daemon);
             purged
         });

@@ -68,7 +68,7 @@ impl Endpoint {
         let host = Host {
             visitor: DAE_NAME.to_owned(),
             directory: Arc::clone(&shared.directory),
-            limits: shared.config.limits(),
+            limits: shared.config().limits(),
             runtime: shared.runtime.clone(),
             client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),

@@ -136,7 +136,7 @@ impl ForeignSet {
 impl Inner {
     /// Looks for foreign daemons at intervals, until the task is aborted or the ecosystem is gone.
     pub(super) fn look_for_foreign(self: &Arc<Self>) -> JoinHandle<()> {
-        let every = durations::ms(self.shared.config.scan_ms);
+        let every = durations::ms(self.shared.config().scan_ms);
         let inner: Weak<Inner> = Arc::downgrade(self);
         let discovery = Arc::clone(&self.running.foreign.discovery);
         tasks::keep_alive(&Handle::current(), "scan", move || {

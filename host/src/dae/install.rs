@@ -220,7 +220,7 @@ impl Inner {
                 ignores_case: FILES_IGNORE_CASE,
                 is_stopped,
             };
-            let (request, config) = (&order.request, &self.shared.config);
+            let (request, config) = (&order.request, &self.shared.config());
             install_plan::plan_install(before, request, config, order.file())
         });
         let plan = planned?;

@@ -271,7 +271,7 @@ struct SettingsOf(Option<(Value, Arc<Settings>)>);
 
 impl SettingsOf {
     fn of(&mut self, inner: &Inner, name: &str, given: &Value) -> Result<Arc<Settings>, String> {
-        let config = &inner.shared.config;
+        let config = &inner.shared.config();
         let has_own = config.daemons.contains_key(name);
         if let Some((_, settings)) = self
             .0

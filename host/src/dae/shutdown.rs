@@ -74,7 +74,7 @@ impl Dae {
         let control = inner.lifetime.begin_end();
         let send = |kind| inner.shared.events.send(DAE_NAME, None, kind);
         send(DaeEventKind::HostEnding);
-        let grace = grace.max(inner.shared.config.stop_grace());
+        let grace = grace.max(inner.shared.config().stop_grace());
         let limit = grace.saturating_mul(STALLED_GRACES);
         let unsaved = inner.end_daemons(limit, &mut tell).await;
         // A disk that hangs must not hold the end up.

@@ -108,7 +108,7 @@ impl Inner {
     /// Returns the longest time until an answer (ms): a command first waits for an instance, and then has its limit.
     /// `None` means no limit.
     fn answer_ms(&self, commands: &[Command]) -> Option<u64> {
-        let config = &self.shared.config;
+        let config = &self.shared.config();
         if config.command_ms == 0 {
             return None;
         }
@@ -121,7 +121,7 @@ impl Inner {
         let libraries = &self.shared.code.libraries;
         LoadedLibraries {
             loaded: libraries.count() as u64,
-            max: self.shared.config.libraries_max as u64,
+            max: self.shared.config().libraries_max as u64,
             bytes: libraries.bytes(),
         }
     }

@@ -85,7 +85,7 @@ impl FileWatch {
                 |error| tracing::warn!(%error, "files can't be watched here; they are polled"),
             )
             .ok();
-        let grace = durations::ms(dae.inner.shared.config.drop_in_gone_ms);
+        let grace = durations::ms(dae.inner.shared.config().drop_in_gone_ms);
         FileWatch {
             dae: dae.clone(),
             dir,
@@ -100,8 +100,9 @@ impl FileWatch {
 
     async fn run(mut self) {
         let changes = Arc::clone(&self.changes);
-        let poll = durations::ms(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
         loop {
+            let poll = self.dae.inner.shared.config().drop_in_poll_ms;
+            let poll = durations::ms(poll.max(100));
             self.read_registry();
             let is_unfinished = self.look().await;
             let wait = if is_unfinished { RETRY } else { poll };
@@ -206,7 +207,7 @@ impl FileWatch {
         for one in news {
             match one {
                 AbsenceNews::Gone(daemon, file) => {
-                    let grace_ms = self.dae.inner.shared.config.drop_in_gone_ms;
+                    let grace_ms = self.dae.inner.shared.config().drop_in_gone_ms;
                     tracing::warn!(daemon, file = %file.display(), "its file has gone from the drop-in directory; it is uninstalled in {grace_ms} ms unless the file is back");
                 }
                 AbsenceNews::Back(daemon) => {

@@ -32,6 +32,7 @@ impl Supervisor {
             set_aside,
             ..OrderResult::default()
         };
+        self.now.log_limit.adopt(spec.settings.log_level);
         self.now.running().spec = spec.clone();
         self.spec = spec;
         Ok(done)

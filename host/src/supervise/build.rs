@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::listen;
-use super::{DaemonSpec, Supervisor, SupervisorShared};
+use super::{DaemonSpec, Supervisor};
 use dae_runtime::instance::{self, Instance, StartPlan};
 use dae_runtime::peers::client::Host;
 use dae_runtime::peers::ecosystem_api::EcosystemApi;
@@ -175,7 +175,7 @@ impl Supervisor {
             },
             runtime: self.shared.runtime.clone(),
             state,
-            limit: self.shared.config.start_limit(),
+            limit: self.shared.config().start_limit(),
         };
         instance::start(plan).await
     }
@@ -206,7 +206,7 @@ impl Supervisor {
         let artefact = Arc::clone(&spec.artefact);
         let store = Arc::clone(&self.shared.code.store);
         let copy = move || store.copy_for_loading(&artefact);
-        let limit = self.shared.config.start_limit();
+        let limit = self.shared.config().start_limit();
         let library = self.shared.code.libraries.get(&spec.artefact.hash, copy);
         timeout(limit, library).await.unwrap_or_else(|_| {
             let text = format!(
@@ -221,7 +221,7 @@ impl Supervisor {
         spec: &DaemonSpec,
         attempt: Attempt,
     ) -> Result<LoadedSubprocess, String> {
-        let limit = self.shared.config.start_limit();
+        let limit = self.shared.config().start_limit();
         let plan = SubprocessPlan {
             message: StartMessage {
                 generation: attempt.generation,
@@ -263,8 +263,7 @@ impl Supervisor {
     /// Returns the place where the code runs: in-process while the process may load another library, which it never
     /// unloads.
     fn where_to(&self, spec: &DaemonSpec) -> Mode {
-        let SupervisorShared { code, config, .. } = &*self.shared;
-        let libraries = &code.libraries;
+        let (config, libraries) = (self.shared.config(), &self.shared.code.libraries);
         if spec.mode == Mode::Subprocess || libraries.has(&spec.artefact.hash) {
             return spec.mode;
         }
@@ -300,7 +299,7 @@ impl Supervisor {
             generation: 0,
             config: spec.config.to_string(),
             preflight: None,
-            start_ms: self.shared.config.start_ms,
+            start_ms: self.shared.config().start_ms,
             bounds: spec.settings.bounds.clone(),
             nice: spec.settings.nice,
         }
@@ -326,6 +325,7 @@ impl Supervisor {
         LocalHostApi {
             generation,
             journal: self.shared.journal.clone(),
+            log_limit: Arc::clone(&self.now.log_limit),
             peers: EcosystemApi::new(host, Arc::clone(&self.gate.guests)),
         }
     }

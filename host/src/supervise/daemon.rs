@@ -22,6 +22,7 @@ use dae_runtime::session::gate::Gate;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::lock::lock;
+use dae_store::log::LogLimit;
 use dae_store::plugin_store::Artefact;
 use dae_store::report::{CommandChanges, Credential, LastEnd, Mode};
 use dae_store::snapshots::KeptState;
@@ -157,6 +158,8 @@ pub(super) struct DaemonNow {
     running: Mutex<RunningView>,
     pub(super) generation: AtomicU64,
     pub(super) tally: Tally,
+    /// The records that its log keeps.
+    pub(super) log_limit: Arc<LogLimit>,
     /// Keeps the state when the daemon's code asks for it.
     pub(super) saver: Arc<Saver>,
 }
@@ -226,7 +229,7 @@ impl Daemon {
     /// Creates a supervised daemon. Nothing of it runs until it is started.
     #[must_use]
     pub fn supervise(spec: DaemonSpec, shared: Arc<SupervisorShared>) -> Self {
-        let gate = Gate::new(&spec.name, shared.config.limits());
+        let gate = Gate::new(&spec.name, shared.config().limits());
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let now = Arc::new(DaemonNow {
             state: watch::Sender::new(DaemonState::Stopped),
@@ -242,6 +245,7 @@ impl Daemon {
             }),
             generation: AtomicU64::new(0),
             tally: Tally::default(),
+            log_limit: Arc::new(LogLimit::of(spec.settings.log_level)),
             saver: Saver::of(&spec.name, &shared),
         });
         shared
@@ -422,6 +426,11 @@ impl Daemon {
     #[must_use]
     pub fn reloads(&self) -> [(ReloadOutcome, u64); ReloadOutcome::ALL.len()] {
         self.now.tally.reloads()
+    }
+
+    /// Returns the limit of the daemon's log.
+    pub(crate) fn log_limit(&self) -> &LogLimit {
+        &self.now.log_limit
     }
 
     /// Returns the progress of the daemon's stop.

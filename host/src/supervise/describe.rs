@@ -86,7 +86,7 @@ impl Supervisor {
     /// It does not end.
     async fn ask_library(&self, library: &Arc<LibraryUse>) -> Result<Schemas, String> {
         let library = library.library();
-        let limit = self.shared.config.start_limit();
+        let limit = self.shared.config().start_limit();
         match timeout(limit, blocking::run(move || library.schemas())).await {
             Ok(Ok(schemas)) => Ok(schemas.map(|schemas| schemas.map(Arc::from))),
             Ok(Err(why)) => Ok(Err(why.to_string())),

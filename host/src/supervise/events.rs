@@ -49,6 +49,14 @@ impl EventSender {
         self.kept.write(event, send);
     }
 
+    /// Removes the kept events of a daemon. Returns whether there were any. Blocks.
+    ///
+    /// # Errors
+    /// A disk error.
+    pub(crate) fn forget(&self, daemon: &str) -> anyhow::Result<bool> {
+        self.kept.forget(daemon)
+    }
+
     /// Sends the event of a daemon's new state, if the state has one of its own.
     pub(super) fn send_state(&self, daemon: &str, generation: Option<u64>, state: &DaemonState) {
         let kind = match state.clone() {

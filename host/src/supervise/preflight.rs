@@ -119,7 +119,7 @@ impl Supervisor {
     }
 
     fn preflight_plan(&self, spec: &DaemonSpec, starts: bool) -> SubprocessPlan {
-        let config = &self.shared.config;
+        let config = &self.shared.config();
         // The limit for each step of the preflight itself: loading the file, and reading the state.
         let step = durations::ms(spec.settings.preflight_ms);
         let more = match starts {
@@ -148,7 +148,7 @@ impl Supervisor {
         let Some(current) = self.stateful() else {
             return Ok(self.kept_state().await?.map(|kept| kept.state));
         };
-        let limit = self.shared.config.stop_grace();
+        let limit = self.shared.config().stop_grace();
         let saved = Arc::clone(&current.instance).save(limit).await?;
         let generation = current.instance.identity.generation;
         let state = KeptState::of(&saved, SnapshotOccasion::Reload, generation)?;

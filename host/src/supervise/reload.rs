@@ -200,7 +200,7 @@ impl Supervisor {
         };
         let instance = Arc::clone(&current.instance);
         self.gate.hold_for_change();
-        let grace = self.shared.config.stop_grace();
+        let grace = self.shared.config().stop_grace();
         if let Some(current) = &mut self.current {
             drain(current, grace).await;
         }

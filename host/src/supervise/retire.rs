@@ -67,7 +67,7 @@ impl RetiringInstance {
             shared,
             now,
         } = self;
-        let grace = shared.config.stop_grace();
+        let grace = shared.config().stop_grace();
         drain(&mut current, grace).await;
         let Current {
             instance, library, ..

@@ -76,7 +76,7 @@ impl Saver {
     pub(super) fn of(name: &str, shared: &SupervisorShared) -> Arc<Self> {
         Arc::new(Saver {
             name: name.to_owned(),
-            limit: shared.config.stop_grace(),
+            limit: shared.config().stop_grace(),
             states: shared.disk.states.clone(),
             journal: shared.journal.clone(),
             runtime: Handle::current(),

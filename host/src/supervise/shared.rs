@@ -1,6 +1,6 @@
 //! The working data of a supervisor: the file and settings of its daemon, and the parts of the host that all share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
@@ -16,6 +16,7 @@ use dae_runtime::process::subprocess::Spawner;
 use dae_store::archive::Archive;
 use dae_store::blocking;
 use dae_store::config::Config;
+use dae_store::lock::lock;
 use dae_store::log::{Journal, Record};
 use dae_store::plugin_store::{Artefact, PluginStore};
 use dae_store::report::Mode;
@@ -45,7 +46,7 @@ pub struct DaemonSpec {
 #[derive(Debug)]
 pub struct SupervisorShared {
     /// The host's settings.
-    pub config: Arc<Config>,
+    pub(crate) config: CurrentConfig,
     /// The sources of daemons' code.
     pub code: CodeSources,
     /// The states of daemons on the disk.
@@ -66,6 +67,21 @@ pub struct SupervisorShared {
     pub health_timer: Arc<HealthTimer>,
     /// The time at which the host started: the zero of its monotonic time.
     pub since: Instant,
+}
+
+/// The host's settings, which a reload of the config replaces.
+#[derive(Debug)]
+pub(crate) struct CurrentConfig(Mutex<Arc<Config>>);
+
+impl CurrentConfig {
+    pub(crate) fn of(config: Config) -> Self {
+        CurrentConfig(Mutex::new(Arc::new(config)))
+    }
+
+    /// Puts other settings in their place.
+    pub(crate) fn replace(&self, config: Arc<Config>) {
+        *lock(&self.0) = config;
+    }
 }
 
 /// The sources of daemons' code, and the spawner of the processes that run it.
@@ -89,6 +105,11 @@ pub(crate) struct DaemonDisk {
 }
 
 impl SupervisorShared {
+    /// Returns the host's settings as they are now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&lock(&self.config.0))
+    }
+
     /// Runs work on the stored states or the archive on a thread that may block, or on this one if the system has no
     /// thread left.
     ///

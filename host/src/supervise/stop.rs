@@ -77,7 +77,7 @@ impl Supervisor {
         self.monitor.health = Health::default();
         let mut faults = Vec::new();
         if let Some(mut current) = self.current.take() {
-            let grace = self.shared.config.stop_grace();
+            let grace = self.shared.config().stop_grace();
             self.at(Some(StopStep::Commands));
             retire::drain(&mut current, grace).await;
             self.at(Some(StopStep::Save));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::atomic_file::{self, DiskFault};
 use crate::home::Home;
 use crate::log;
-use crate::registry::{DAE_NAME, Entry};
+use crate::registry::{DAE_NAME, Entry, check_name};
 use crate::retention::{self, KeptItem};
 use crate::snapshots::{KeptState, Snapshots, StoredState};
 
@@ -127,6 +127,7 @@ pub struct RemovedItem {
 pub struct Archive {
     dir: PathBuf,
     logs: PathBuf,
+    history: PathBuf,
 }
 
 impl Archive {
@@ -135,6 +136,7 @@ impl Archive {
         Archive {
             dir: home.past_dir(),
             logs: home.logs_dir(),
+            history: home.history_dir(),
         }
     }
 
@@ -273,6 +275,11 @@ impl Archive {
             removed = removed.and(atomic_file::remove(&file.path));
         }
         has_any |= log::remove(&self.logs, daemon)?;
+        if check_name(daemon).is_ok() {
+            let history = self.history.join(daemon);
+            has_any |= history.exists();
+            removed = removed.and(atomic_file::remove(&history));
+        }
         removed?;
         Ok(has_any)
     }

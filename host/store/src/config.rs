@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::atomic_file;
+use crate::difference::{Difference, differences};
 use crate::durations;
 use crate::json5_text;
 use crate::settings::{self, Settings};
@@ -68,6 +69,20 @@ pub struct Config {
     pub daemons: BTreeMap<String, Value>,
 }
 
+/// The members that count from the next start of the host on: those that are given to listeners, gates and intervals once.
+const FROM_START: [&str; 10] = [
+    "dae_port",
+    "line_bytes_max",
+    "guests_max",
+    "command_ms",
+    "instance_wait_ms",
+    "half_line_ms",
+    "stop_grace_ms",
+    "drop_in_gone_ms",
+    "scan_ms",
+    "scan_ports_never",
+];
+
 /// A range of ports, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
@@ -116,6 +131,37 @@ impl From<PortRange> for Value {
         }
         Value::from(format!("{first}-{last}"))
     }
+}
+
+/// Adds to an error the line of the member that it opens with, such as `daemons.A: panics_max: …`, if that is found.
+fn with_line(document: &str, error: String) -> String {
+    let is_name = |c: char| c.is_alphanumeric() || "_.-".contains(c);
+    let names = error
+        .split(": ")
+        .take_while(|part| part.chars().all(is_name));
+    let mut at = Some(0);
+    for name in names.flat_map(|part| part.split('.')) {
+        at = at.and_then(|from| Some(from + member_at(document.get(from..)?, name)?));
+    }
+    match at {
+        Some(at @ 1..) => {
+            let line = 1 + document[..at].matches('\n').count();
+            format!("{error} (line {line})")
+        }
+        _ => error,
+    }
+}
+
+/// Returns the place behind a member's name in the text of an object.
+fn member_at(text: &str, name: &str) -> Option<usize> {
+    let places = text.match_indices(name);
+    let is_inside = |c: char| c.is_alphanumeric() || c == '_';
+    let mut members = places.filter(|(at, _)| {
+        let behind = &text[at + name.len()..];
+        let behind = behind.trim_start_matches(['"', '\'']).trim_start();
+        !text[..*at].ends_with(is_inside) && behind.starts_with(':')
+    });
+    members.next().map(|(at, _)| at + name.len())
 }
 
 /// The limits of one daemon's guests.
@@ -188,7 +234,7 @@ impl Config {
         let config: Config = serde_path_to_error::deserialize(&mut reader)
             .map_err(|error| settings::explain_fault(&error))?;
         json5_text::check_numbers(text)?;
-        config.check()?;
+        config.check().map_err(|error| with_line(text, error))?;
         Ok(config)
     }
 
@@ -216,6 +262,23 @@ impl Config {
             settings.map_err(|text| format!("daemons.{name}: {text}"))?;
         }
         Ok(())
+    }
+
+    /// Returns the config by which a host that runs by this one goes on once the file says `new`, what that changes, and
+    /// what waits for the next start of the host.
+    #[must_use]
+    pub fn taking_up(&self, new: &Config) -> (Config, Vec<Difference>, Vec<Difference>) {
+        // A config is plain data, so it can always be written, and read again.
+        let value = |config: &Config| serde_json::to_value(config).unwrap_or_default();
+        let all = differences("", &value(self), &value(new));
+        let waits = |one: &Difference| FROM_START.contains(&one.path.as_str());
+        let (waiting, changed): (Vec<_>, Vec<_>) = all.into_iter().partition(waits);
+        let mut next = value(new);
+        for one in &waiting {
+            next[&one.path] = one.before.clone().unwrap_or_default();
+        }
+        let next = serde_json::from_value(next).unwrap_or_else(|_| self.clone());
+        (next, changed, waiting)
     }
 
     /// Returns the settings of that daemon; `given` was given at its installation.
@@ -290,6 +353,36 @@ mod tests {
         std::fs::write(&path, "{comand_ms: 5}").unwrap();
         let error = format!("{:#}", Config::load(&path).unwrap_err());
         assert!(error.contains("comand_ms"), "{error}");
+    }
+
+    #[test]
+    fn an_error_names_the_line_of_its_member() {
+        for (text, line) in [
+            ("{\n defaults: {\n  panics_max: 0}}", "(line 3)"),
+            (
+                "{\n\n \"daemons\": {A: {\n 'restart': {\n\n burst_maxx: 1}}}}",
+                "(line 6)",
+            ),
+            ("{\n guests_max: 0}", "(line 2)"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.ends_with(line), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_start_of_the_host_waits_for_it() {
+        let running = Config::parse("{start_ms: 5, defaults: {panics_max: 3}}").unwrap();
+        let new = "{start_ms: 6, command_ms: 7, scan_ports_never: [80], defaults: {panics_max: 4}}";
+        let (next, changed, waiting) = running.taking_up(&Config::parse(new).unwrap());
+        let paths = |found: &[Difference]| -> Vec<String> {
+            found.iter().map(|one| one.path.clone()).collect()
+        };
+        assert_eq!(paths(&changed), ["defaults.panics_max", "start_ms"]);
+        assert_eq!(paths(&waiting), ["command_ms", "scan_ports_never"]);
+        assert_eq!((next.start_ms, next.command_ms), (6, 30_000));
+        let again = running.taking_up(&running);
+        assert_eq!(again, (running, Vec::new(), Vec::new()));
     }
 
     /// Invalid configs, each with the member that the error names.

@@ -70,6 +70,9 @@ impl DaemonConfig {
             let origin = layer.map_or(SettingOrigin::Default, |(_, origin)| *origin);
             origins.insert(path.to_owned(), origin);
         });
+        let mut settings = settings;
+        settings["mode"] = serde_json::json!(entry.mode);
+        origins.insert("mode".to_owned(), mode_origin(entry.mode, &layers));
         let source = entry.source_in(home);
         Ok(DaemonConfig {
             name: name.to_owned(),
@@ -86,6 +89,19 @@ impl DaemonConfig {
             },
             applied_from: entry.applied_from.clone(),
         })
+    }
+}
+
+/// Returns the layer that a daemon's mode comes from. Its entry decides: the layers counted when that was made, and may say
+/// something else since.
+fn mode_origin(mode: Mode, layers: &[(&Value, SettingOrigin)]) -> SettingOrigin {
+    let value = serde_json::json!(mode);
+    let mut layers = layers.iter();
+    let layer = layers.find(|(layer, _)| at(layer, "mode") == Some(&value));
+    match (layer, mode == Mode::default()) {
+        (Some((_, origin)), _) => *origin,
+        (None, true) => SettingOrigin::Default,
+        (None, false) => SettingOrigin::Installed,
     }
 }
 

@@ -15,10 +15,10 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file::DiskFault;
+use crate::atomic_file::{self, DiskFault};
 use crate::event::{DaeEvent, DaeEventKind};
 use crate::lock::lock;
-use crate::log::{LogFile, each_line_from_last};
+use crate::log::{LogFile, each_line_from_last, paths};
 use crate::os::private;
 use crate::registry::DAE_NAME;
 
@@ -118,6 +118,35 @@ impl EventLog {
             }
             send(notice);
         }
+    }
+}
+
+impl EventLog {
+    /// Removes all events of a daemon. Returns whether there were any. Blocks the thread.
+    ///
+    /// # Errors
+    /// A disk error.
+    pub fn forget(&self, daemon: &str) -> anyhow::Result<bool> {
+        let mut written = lock(&self.written);
+        // The ids go on, whichever event was the last.
+        written.last_id.get_or_insert_with(|| last_id(&self.path));
+        // The next event opens the new file.
+        written.file = LogFile::new(self.path.clone());
+        let is_others = |line: &&[u8]| event_of(line).is_none_or(|event| event.daemon != daemon);
+        let mut has_any = false;
+        for path in paths(&self.path) {
+            let bytes = match std::fs::read(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                read => read.map_err(|error| DiskFault::new(&error, "read the events", &path))?,
+            };
+            let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+            let kept = lines.filter(is_others).collect::<Vec<_>>().concat();
+            if kept.len() < bytes.len() {
+                has_any = true;
+                atomic_file::write(&path, &kept)?;
+            }
+        }
+        Ok(has_any)
     }
 }
 
@@ -269,6 +298,22 @@ mod tests {
             ..all()
         };
         assert!(names(dir.path(), &later).is_empty());
+    }
+
+    #[test]
+    fn a_daemons_events_are_removed_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EventLog::in_directory(dir.path());
+        for name in ["A", "B", "A"] {
+            let _ = write(&log, name, DaeEventKind::Ready);
+        }
+        let last = read(dir.path(), &all(), usize::MAX).unwrap().pop().unwrap();
+        assert!(log.forget("A").unwrap());
+        assert!(!log.forget("A").unwrap());
+        let _ = write(&log, "C", DaeEventKind::Ready);
+        assert_eq!(names(dir.path(), &all()), ["B", "C"]);
+        let next = read(dir.path(), &all(), usize::MAX).unwrap().pop().unwrap();
+        assert!(next.id > last.id);
     }
 
     #[test]

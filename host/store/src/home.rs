@@ -8,7 +8,7 @@
 //! All paths are absolute, so a later change of the working directory has no effect. Errors here end the program, since
 //! a host can't work without a home.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub use lock::{HomeBusy, HomeLock};
 use crate::atomic_file::DiskFault;
 use crate::os::directories::{self, UserDirectories};
 use crate::os::write_access::{self, AclTarget};
-use crate::os::{control_address, private};
+use crate::os::{control_address, home_lock, private};
 
 /// The name of our directory in each XDG directory.
 const XDG_NAME: &str = "dae";
@@ -247,6 +247,36 @@ impl Home {
     /// can't be opened, or this system can't shorten the path.
     pub fn control_socket_short(&self) -> io::Result<SocketPath> {
         control_address::short(self.control_socket())
+    }
+
+    /// Returns the variables by which another process finds this home: `DAE_HOME`, or for the user's own home those of
+    /// XDG that it comes from.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        if *self == Home::at(&self.data) {
+            return vec![("DAE_HOME".to_owned(), text(&self.data))];
+        }
+        let state = self.logs.parent().filter(|dir| **dir != *self.data);
+        let all = [
+            ("XDG_DATA_HOME", self.data.parent()),
+            ("XDG_CONFIG_HOME", self.config.parent()),
+            ("XDG_STATE_HOME", state.and_then(Path::parent)),
+        ];
+        let given = all.into_iter().filter_map(|(name, dir)| {
+            let dir = dir?;
+            Some((name.to_owned(), text(dir)))
+        });
+        given.collect()
+    }
+
+    /// Takes the turn to change many daemons in one go; `None` if another process has it. Closing the file ends the turn.
+    ///
+    /// # Errors
+    /// The file can't be made or locked.
+    pub fn apply_turn(&self) -> io::Result<Option<File>> {
+        let file = home_lock::open(&self.runtime.join("apply.lock"))?;
+        Ok(home_lock::try_lock(&file)?.then_some(file))
     }
 
     /// Returns the path of the file whose lock gives exclusive use of the home.

@@ -17,6 +17,7 @@ pub(crate) mod file;
 mod journal;
 mod journald;
 mod layer;
+mod limit;
 mod line;
 mod open;
 mod query;
@@ -26,9 +27,10 @@ mod tail;
 
 pub use console::Console;
 pub use departed::{kept, remove};
-pub(crate) use file::LogFile;
+pub(crate) use file::{LogFile, paths};
 pub use journal::Journal;
 pub use layer::JournalLayer;
+pub use limit::LogLimit;
 pub use query::{LogQuery, Pattern};
 pub(crate) use tail::each_line_from_last;
 pub use tail::{read_files, tail_files};
@@ -60,6 +62,8 @@ pub struct Record {
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 /// The longest module path (bytes).
 pub const TARGET_BYTES_MAX: usize = 256;
+/// The target of the records in which the host reports about its daemons.
+const TARGET_OF_HOST: &str = "dae_host";
 /// The valid levels, the most severe first.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
@@ -90,7 +94,7 @@ impl Record {
             daemon: daemon.to_owned(),
             generation,
             level: level.to_owned(),
-            target: "dae_host".to_owned(),
+            target: TARGET_OF_HOST.to_owned(),
             message: message.to_owned(),
             fields: Map::new(),
         }

@@ -410,12 +410,20 @@ pub fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The words that may stand in place of a daemon's name, or beside it, on a command line.
+const COMMAND_WORDS: [&str; 4] = ["help", "reload", "set", "unset"];
+
 /// Checks the name of a daemon of this host, after which its files are named.
 ///
 /// # Errors
 /// The reason why it can't be one, for a person.
 pub fn check_installed_name(name: &str) -> Result<(), String> {
     check_name(name)?;
+    if COMMAND_WORDS.contains(&name) {
+        return Err(format!(
+            "{name:?} cannot be a daemon's name, since it is a word of the command line where a name may stand; choose another"
+        ));
+    }
     file_name::check(name)
 }
 

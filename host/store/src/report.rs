@@ -4,7 +4,9 @@
 //! data. A key is never renamed or reused; new keys may be added. Each has the same members in every answer, with `null`
 //! for what there isn't; see [`json_form`].
 
+mod config_reload;
 mod kinds;
+mod log_level;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::difference::Difference;
 use crate::json_form::{self, text_or_null};
 
+pub use config_reload::{ConfigReloaded, TakenUp};
 pub use kinds::{EndKind, SourceKind};
+pub use log_level::{DaemonLogLevel, LogLevel, LogLevelRequest};
 
 /// The identity of the host that answers, which a command line checks before it sends a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -434,6 +438,8 @@ pub struct ConfigureRequest {
     pub settings: Option<serde_json::Value>,
     /// The port to pin.
     pub port: Option<u16>,
+    /// True to pin no port: the daemon keeps its present one, and gets another if that is taken.
+    pub unpin: bool,
     /// The process in which its code runs.
     pub mode: Option<Mode>,
     /// Single values, which are put into the present ones in this order.

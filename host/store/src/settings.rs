@@ -10,7 +10,7 @@ use dae_plugin_api::misfit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::report::Mode;
+use crate::report::{LogLevel, Mode};
 use crate::restart::Policy;
 
 /// The reaction to a panic in a handler.
@@ -94,6 +94,12 @@ pub struct Settings {
     pub health_misses_max: u32,
     /// True to refuse new code that breaks a caller.
     pub strict: bool,
+    /// The least severe level that its log keeps.
+    pub log_level: LogLevel,
+    /// The program that the host runs when the daemon has crashed, with its arguments; empty for none.
+    pub on_crash: Vec<String>,
+    /// The longest run of that program (ms), after which it is killed.
+    pub on_crash_ms: u64,
 }
 
 impl Default for Settings {
@@ -116,6 +122,11 @@ impl Default for Settings {
             health_misses_max: 3,
             // An author who changes a daemon's commands usually changes its callers too.
             strict: false,
+            // The least severe level that a plugin sends.
+            log_level: LogLevel::default(),
+            on_crash: Vec::new(),
+            // A message that is sent over a slow network takes seconds.
+            on_crash_ms: 30_000,
         }
     }
 }
@@ -146,6 +157,7 @@ impl Settings {
             ("panics_max", self.panics_max.into()),
             ("preflight_ms", self.preflight_ms),
             ("health_misses_max", self.health_misses_max.into()),
+            ("on_crash_ms", self.on_crash_ms),
             ("bounds.memory_bytes", bounds.memory_bytes.unwrap_or(1)),
             ("bounds.cpu_s", bounds.cpu_s.unwrap_or(1)),
             ("bounds.files_max", bounds.files_max.unwrap_or(1)),
@@ -156,6 +168,7 @@ impl Settings {
         if self.after.iter().any(String::is_empty) {
             return Err("after: expected names of daemons, got an empty one".to_owned());
         }
+        check_program(&self.on_crash)?;
         self.env
             .iter()
             .try_for_each(|(name, value)| check_variable(name, value))
@@ -186,6 +199,19 @@ fn by_current_names(layer: &serde_json::Map<String, Value>) -> Result<Value, Str
         }
     }
     Ok(Value::Object(layer))
+}
+
+/// Checks the program of `on_crash` and its arguments.
+fn check_program(words: &[String]) -> Result<(), String> {
+    if words.first().is_some_and(String::is_empty) {
+        return Err("on_crash: expected a program and its arguments, got an empty name".to_owned());
+    }
+    match words.iter().find(|word| word.contains('\0')) {
+        Some(word) => Err(format!(
+            "on_crash: expected texts without NUL, got {word:?}"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Checks an environment variable: the system accepts no other names and values.

@@ -248,6 +248,8 @@ fn daemons_in_all_states_and_modes_fit_the_schemas() {
         assert!(documents.len() > 5, "{documents:?}");
         documents.iter().for_each(|one| fits(words[0], one));
     }
+    let all = printed(ecosystem, "explain", &["explain", "--all"]);
+    assert!(all.as_array().is_some_and(|rows| rows.len() > 4), "{all}");
     let exported = printed(ecosystem, "export", &["export"]);
     assert_eq!(
         exported["daemons"]["Waits"]["config"],
@@ -270,6 +272,9 @@ fn check_values(ecosystem: &Ecosystem) {
     for command in ["stop", "start", "restart", "embed", "isolate"] {
         let _ = print(command, &[command, "Counter"]);
     }
+    let graph = print("graph", &["graph"]);
+    assert_eq!(graph[0]["callee"], "Counter", "{graph}");
+    let _ = print("log", &["log", "Counter", "warn"]);
     let _ = print("config", &["config", "Counter"]);
     let set = ["config", "Counter", "set", "restart.burst_max=9"];
     let set = print("config-set", &set);

@@ -12,7 +12,9 @@ use toml::Table;
 use dae_store::json5_text;
 use dae_store::registry;
 use dae_store::report::{ConfigureRequest, Mode};
-use dae_store::settings::Settings;
+use dae_store::settings::{Settings, explain_fault};
+
+use super::preview;
 
 /// The keys at the top of the file.
 const TOP_KEYS: [&str; 1] = ["daemons"];
@@ -74,12 +76,11 @@ impl Declared {
             settings: Some(self.settings.clone()),
             port: self.port,
             mode: Some(self.mode()),
-            values: Vec::new(),
-            dry_run: false,
+            ..ConfigureRequest::default()
         }
     }
 
-    fn after(&self) -> Vec<String> {
+    pub(super) fn after(&self) -> Vec<String> {
         let after = self.settings.get("after").cloned().unwrap_or_default();
         serde_json::from_value(after).unwrap_or_default()
     }
@@ -99,7 +100,7 @@ impl DeclaredSet {
     }
 
     fn parse(text: &str, path: PathBuf) -> Result<Self> {
-        let table: Table = toml::from_str(text)?;
+        let table: Table = toml::from_str(text).map_err(|error| anyhow!(no_toml(text, &error)))?;
         check_keys("the file", &table, &TOP_KEYS)?;
         let written = match table.get("daemons") {
             None => Table::new(),
@@ -114,12 +115,26 @@ impl DeclaredSet {
             let declared = declared.with_context(|| format!("daemons.{name}"))?;
             daemons.insert(name, declared);
         }
+        preview::check_ports(&daemons)?;
         let order = order(&daemons)?;
         Ok(DeclaredSet {
             path,
             daemons,
             order,
         })
+    }
+}
+
+/// Says where a text is no TOML, and why.
+fn no_toml(text: &str, error: &toml::de::Error) -> String {
+    let reason = error.message().lines().collect::<Vec<_>>().join(", ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => {
+            let line = 1 + before.matches('\n').count();
+            format!("line {line} is no TOML: {reason}")
+        }
+        None => format!("it is no TOML: {reason}"),
     }
 }
 
@@ -146,13 +161,7 @@ fn declared(dir: &Path, name: &str, written: toml::Value) -> Result<Declared> {
             beside.insert(key.to_owned(), json_of(key, value)?);
         }
     }
-    for key in ["config", "settings"] {
-        // Checks the values; a date has no JSON.
-        if let Some(value) = table.get(key) {
-            json_of(key, value.clone())?;
-        }
-    }
-    let written: WrittenDaemon = table.try_into()?;
+    let written = written_daemon(name, table)?;
     let Value::Object(mut settings) = object(dir, "settings", written.settings)? else {
         bail!("settings: expected an object");
     };
@@ -173,6 +182,18 @@ fn declared(dir: &Path, name: &str, written: toml::Value) -> Result<Declared> {
         config: object(dir, "config", written.config)?,
         settings,
     })
+}
+
+fn written_daemon(name: &str, table: Table) -> Result<WrittenDaemon> {
+    for key in ["config", "settings"] {
+        // Checks the values; a date has no JSON.
+        if let Some(value) = table.get(key) {
+            json_of(key, value.clone())?;
+        }
+    }
+    let written = json_of(name, toml::Value::Table(table))?;
+    let written = serde_path_to_error::deserialize(written);
+    written.map_err(|error| anyhow!(explain_fault(&error)))
 }
 
 fn json_of(key: &str, value: toml::Value) -> Result<Value> {

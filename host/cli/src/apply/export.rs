@@ -42,9 +42,11 @@ pub(crate) fn export(session: &Session, args: &ExportArgs) -> Result<()> {
             .out
             .document(&json!({"file": path, "daemons": count}));
     }
-    session
-        .out
-        .note(&format!("{} declares {count} daemons", path.display()));
+    let path = path.display();
+    session.out.note(&match count {
+        1 => format!("{path} declares 1 daemon"),
+        count => format!("{path} declares {count} daemons"),
+    });
     Ok(())
 }
 

@@ -6,10 +6,14 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use dae_runtime::os::interrupt::Interruptions;
+use dae_runtime::plugin::library;
+use dae_store::lock::lock;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -18,6 +22,7 @@ use super::CallArgs;
 use crate::Session;
 use crate::exit::Fault;
 use crate::guest::DaemonAddress;
+use crate::run::CODE_INTERRUPTED;
 
 /// The significant digits of a latency. Three keep the histogram at some 100 KB.
 const DIGITS: u8 = 3;
@@ -72,18 +77,42 @@ struct OneGuest {
 }
 
 impl Load<'_> {
-    /// Makes the calls and prints the latencies.
+    /// Makes the calls and prints the latencies, after an interruption those of the calls that were made.
     ///
     /// # Errors
     /// A connection can't be made, or at least one call failed.
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (calls, connections) = (self.args.repeat.unwrap_or(1), self.args.concurrency());
-        let next = AtomicU64::new(0);
-        let began = Instant::now();
-        let guests = thread::scope(|scope| {
-            let one = || self.one_guest(&next, calls);
-            let threads: Vec<_> = (0..connections)
-                .map(|_| thread::Builder::new().spawn_scoped(scope, one))
+        let guests = (0..connections).map(|_| OneGuest::new().map(Mutex::new));
+        let results = Arc::new(LoadResults {
+            guests: guests.collect::<Result<_>>()?,
+            calls,
+            began: Instant::now(),
+            printing: Mutex::new(()),
+        });
+        results.print_if_interrupted(session);
+        self.make_calls(&results)?;
+        let _turn = lock(&results.printing);
+        let report = results.print(session)?;
+        match &report.first_error {
+            None => Ok(()),
+            Some(error) => bail!(
+                "{} of {calls} calls failed; the first: {error}",
+                report.errors
+            ),
+        }
+    }
+
+    /// Makes the calls over all connections at once.
+    fn make_calls(&self, results: &LoadResults) -> Result<()> {
+        let (next, calls) = (&AtomicU64::new(0), results.calls);
+        thread::scope(|scope| {
+            let guests = results.guests.iter();
+            let threads: Vec<_> = guests
+                .map(|guest| {
+                    let one = move || self.one_guest(guest, next, calls);
+                    thread::Builder::new().spawn_scoped(scope, one)
+                })
                 .collect::<Result<_, _>>()
                 .context(
                     "cannot start a thread for each connection; choose a smaller --concurrency",
@@ -94,30 +123,12 @@ impl Load<'_> {
                     Err(anyhow!("a connection ended by a fault of this program"))
                 })
             });
-            joined.collect::<Result<Vec<_>>>()
-        })?;
-        let seconds = began.elapsed().as_secs_f64();
-        let (latencies, report) = summary(guests, connections, seconds)?;
-        match session.out.json {
-            true => session.out.document(&report)?,
-            false => session.out.line(&text(&latencies, &report))?,
-        }
-        match &report.first_error {
-            None => Ok(()),
-            Some(error) => bail!(
-                "{} of {calls} calls failed; the first: {error}",
-                report.errors
-            ),
-        }
+            joined.collect()
+        })
     }
 
     /// Makes calls over one connection while there are any left.
-    fn one_guest(&self, next: &AtomicU64, calls: u64) -> Result<OneGuest> {
-        let mut guest = OneGuest {
-            latencies: histogram()?,
-            errors: 0,
-            first_error: None,
-        };
+    fn one_guest(&self, guest: &Mutex<OneGuest>, next: &AtomicU64, calls: u64) -> Result<()> {
         let connect = || {
             let mut client = self.daemon.connect()?;
             if let Some(limit) = self.args.timeout {
@@ -129,6 +140,7 @@ impl Load<'_> {
         while next.fetch_add(1, Ordering::Relaxed) < calls {
             let began = Instant::now();
             let answer = client.call(self.command, &self.arguments);
+            let mut guest = lock(guest);
             guest
                 .latencies
                 .saturating_record(nanoseconds(began.elapsed()));
@@ -138,12 +150,71 @@ impl Load<'_> {
             guest
                 .first_error
                 .get_or_insert_with(|| format!("{error:#}"));
+            drop(guest);
             if !is_answered {
                 // After a lost connection or a late answer the next reply could belong to this call.
                 client = connect()?;
             }
         }
-        Ok(guest)
+        Ok(())
+    }
+}
+
+impl OneGuest {
+    fn new() -> Result<Self> {
+        Ok(OneGuest {
+            latencies: histogram()?,
+            errors: 0,
+            first_error: None,
+        })
+    }
+}
+
+/// The results of all connections, while they are made.
+struct LoadResults {
+    guests: Vec<Mutex<OneGuest>>,
+    calls: u64,
+    began: Instant,
+    /// Held while the results are printed, so that this happens once.
+    printing: Mutex<()>,
+}
+
+impl LoadResults {
+    /// Prints the results so far and ends the program, if a signal asks for the end.
+    fn print_if_interrupted(self: &Arc<Self>, session: &Session) {
+        let Ok(mut interruptions) = Interruptions::begin() else {
+            return;
+        };
+        let (results, session) = (Arc::clone(self), session.clone());
+        let wait = move || {
+            let Some(interruption) = interruptions.wait() else {
+                return;
+            };
+            let _turn = lock(&results.printing);
+            let printed = results.print(&session);
+            if let Ok(report) = printed {
+                let (made, calls) = (report.calls, results.calls);
+                let name = interruption.name();
+                session
+                    .out
+                    .note(&format!("{name} after {made} of {calls} calls"));
+            }
+            library::exit(CODE_INTERRUPTED);
+        };
+        // Without the thread, the signal has no effect until the calls are made.
+        let _ = thread::Builder::new()
+            .name("interrupted".to_owned())
+            .spawn(wait);
+    }
+
+    fn print(&self, session: &Session) -> Result<LoadReport> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let (latencies, report) = summary(&self.guests, seconds)?;
+        match session.out.json {
+            true => session.out.document(&report)?,
+            false => session.out.line(&text(&latencies, &report))?,
+        }
+        Ok(report)
     }
 }
 
@@ -156,17 +227,14 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn summary(
-    guests: Vec<OneGuest>,
-    connections: u64,
-    seconds: f64,
-) -> Result<(Histogram<u64>, LoadReport)> {
+fn summary(guests: &[Mutex<OneGuest>], seconds: f64) -> Result<(Histogram<u64>, LoadReport)> {
     let mut latencies = histogram()?;
     let (mut errors, mut first_error) = (0, None);
     for guest in guests {
+        let guest = lock(guest);
         latencies.add(&guest.latencies)?;
         errors += guest.errors;
-        first_error = first_error.or(guest.first_error);
+        first_error = first_error.or_else(|| guest.first_error.clone());
     }
     let quantile = |percent: f64| microseconds(latencies.value_at_percentile(percent));
     let [p50_us, p90_us, p95_us, p99_us, p999_us] = QUANTILES.map(quantile);
@@ -177,7 +245,7 @@ fn summary(
         calls,
         errors,
         first_error,
-        connections,
+        connections: guests.len() as u64,
         seconds,
         calls_per_s,
         min_us: microseconds(latencies.min()),

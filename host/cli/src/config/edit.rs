@@ -113,8 +113,8 @@ fn apply(session: &Session, present: &DaemonConfig, (text, is_agreed): (&str, bo
         settings: Some(edited.settings),
         port: edited.port.filter(|port| Some(*port) != present.port),
         mode: Some(edited.mode),
-        values: Vec::new(),
         dry_run: true,
+        ..ConfigureRequest::default()
     };
     let mut client = interrupted::client(session)?;
     let preview: Configured = client.ask("configure", &[&request])?;

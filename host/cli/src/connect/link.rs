@@ -7,7 +7,7 @@
 //! Calls are tagged, so that events and replies can't be mixed up. A foreign daemon may know no tags.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -51,6 +51,8 @@ const ASKS_FOR_PARTS: &[u8] = b"dae [{\"parts\":true}]\n";
 enum Heard {
     Line(Incoming),
     Lost,
+    /// A person has ended the wait.
+    Cancelled,
 }
 
 /// A connection that comes back.
@@ -58,6 +60,7 @@ pub(super) struct Link {
     name: String,
     shared: Arc<Shared>,
     heard: Receiver<Heard>,
+    cancels: Sender<Heard>,
 }
 
 /// The parts that the reading thread shares.
@@ -75,6 +78,8 @@ struct LinkState {
     pending: Option<(String, Option<String>)>,
     commands: Arc<Commands>,
     is_foreign: bool,
+    /// True if the connection was closed here, which cancels its command.
+    is_cancelled: bool,
 }
 
 /// A line to send, and how its reply is recognized.
@@ -95,6 +100,7 @@ impl Link {
         });
         let stream = shared.connect(session, name)?;
         let (sender, heard) = channel();
+        let cancels = sender.clone();
         let (session, reading, owned) = (session.clone(), Arc::clone(&shared), name.to_owned());
         thread::Builder::new()
             .name("link".to_owned())
@@ -103,6 +109,7 @@ impl Link {
             name: name.to_owned(),
             shared,
             heard,
+            cancels,
         })
     }
 
@@ -112,14 +119,31 @@ impl Link {
         move || Arc::clone(&lock(&shared.state).commands)
     }
 
+    /// Returns a function that ends the wait for the pending call, and returns whether there is one.
+    pub(super) fn canceller(&self) -> impl Fn() -> bool + Send + use<> {
+        let (shared, cancels) = (Arc::clone(&self.shared), self.cancels.clone());
+        move || {
+            let mut state = lock(&shared.state);
+            let is_pending = state.pending.take().is_some();
+            if is_pending {
+                state.is_cancelled = true;
+                // The host cancels the command of a connection that is closed. The reading thread makes another one.
+                if let Some(stream) = state.stream.take() {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
+                // The receiver ends with the program.
+                let _ = cancels.send(Heard::Cancelled);
+            }
+            is_pending
+        }
+    }
+
     /// Sends a message and waits for its result. Passes each part of it to `take`; `None` if the items were the result.
     pub(super) fn call(
         &self,
         message: &SentMessage<'_>,
         take: &mut dyn FnMut(ReplyPart) -> Result<()>,
     ) -> Result<Option<Box<RawValue>>> {
-        // A late line of a call that was given up.
-        while self.heard.try_recv().is_ok() {}
         let is_foreign = self.send(message)?;
         let mut has_items = false;
         let result = loop {
@@ -128,6 +152,11 @@ impl Link {
                     "{} closed the connection before it answered {}",
                     self.name,
                     message.command
+                ),
+                Heard::Cancelled => bail!(
+                    "{} was cancelled; {} has the end of its connection",
+                    message.command,
+                    self.name
                 ),
                 Heard::Line(line) => line,
             };
@@ -159,6 +188,8 @@ impl Link {
             .changed
             .wait_timeout_while(state, CONNECTED_MAX, is_lost);
         let (mut state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Late lines of earlier calls and connections.
+        while self.heard.try_recv().is_ok() {}
         let own_tag = (!state.is_foreign).then_some(TAG);
         let tag = message.tag.unwrap_or(own_tag);
         let mut line = Vec::new();
@@ -237,7 +268,11 @@ impl Shared {
     fn keep(&self, session: &Session, name: &str, (mut stream, heard): (TcpStream, Sender<Heard>)) {
         loop {
             let end = self.read(&mut stream, (name, &heard));
-            lock(&self.state).stream = None;
+            let is_cancelled = {
+                let mut state = lock(&self.state);
+                state.stream = None;
+                std::mem::take(&mut state.is_cancelled)
+            };
             // The other side of the channel ends with the program.
             let _ = heard.send(Heard::Lost);
             let mut reason = end.err().map(|error| format!("{error:#}"));
@@ -256,9 +291,12 @@ impl Shared {
                     Err(_) => {}
                 }
             };
-            self.news.remark(&match is_told {
-                true => format!("connected to {name} again"),
-                false => format!("{name} closed the connection; connected again"),
+            self.news.remark(&match (is_told, is_cancelled) {
+                (true, _) => format!("connected to {name} again"),
+                (false, true) => {
+                    format!("connected to {name} anew; its events of before have ended")
+                }
+                (false, false) => format!("{name} closed the connection; connected again"),
             });
         }
     }

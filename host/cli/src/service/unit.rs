@@ -55,6 +55,7 @@ impl Unit {
     /// A path or the user has characters that no unit can hold.
     pub(super) fn text(&self) -> Result<String> {
         let line = self.command_line()?;
+        let reload = self.program_and_home()?;
         let (owner, target) = match &self.user {
             Some(user) => (self.owner(user)?, "multi-user.target"),
             None => (String::new(), "default.target"),
@@ -67,7 +68,7 @@ impl Unit {
             "{MARK}, which replaces it at the next one.\n\
              # Own settings belong into an override: systemctl edit dae-host\n\n\
              [Unit]\nDescription=dae-host\nDocumentation=man:dae-host(1)\n\n\
-             [Service]\nType=notify\nExecStart={line}\n{owner}\
+             [Service]\nType=notify\nExecStart={line}\nExecReload={reload} config reload\n{owner}\
              # A plugin that calls exit(0) ends the host with code 0.\nRestart=always\nRestartSec=1\n\
              # Workers are ended by the host, after it has saved their state.\nKillMode=mixed\n\
              # Daemons start in their order, which may wait for some.\nTimeoutStartSec=300\n\
@@ -80,15 +81,19 @@ impl Unit {
 
     /// Returns the command line of the host.
     fn command_line(&self) -> Result<String> {
-        let mut line = quoted(&self.program)?;
-        if let Some(home) = &self.home {
-            line += &format!(" --home {}", quoted(home)?);
-        }
-        line += " run";
+        let mut line = self.program_and_home()? + " run";
         for option in &self.options {
             line += &format!(" {}", quoted(Path::new(option))?);
         }
         Ok(line)
+    }
+
+    fn program_and_home(&self) -> Result<String> {
+        let program = quoted(&self.program)?;
+        Ok(match &self.home {
+            Some(home) => format!("{program} --home {}", quoted(home)?),
+            None => program,
+        })
     }
 
     /// Returns the lines for the user of the service and for its home.
@@ -186,6 +191,7 @@ mod tests {
         let text = unit(Some("/var/lib/dae"), Some("dae")).expect("a unit");
         for line in [
             "ExecStart=/usr/local/bin/dae-host --home /var/lib/dae run",
+            "ExecReload=/usr/local/bin/dae-host --home /var/lib/dae config reload",
             "User=dae",
             "StateDirectory=dae",
             "ProtectSystem=full",

@@ -74,6 +74,12 @@ impl WorkerProcess {
         self.0.process().wait().await
     }
 
+    /// Kills the process and all that it has started, and waits for nothing. Call it before [`WorkerProcess::kill`] has
+    /// returned or not at all.
+    pub fn kill_now(&self) {
+        self.0.kill_all();
+    }
+
     /// Waits until all that the killed process had started is gone.
     pub async fn all_gone(&self) {
         self.0.all_gone().await;
@@ -89,6 +95,11 @@ impl WorkerProcess {
 /// host's terminal reaches them.
 pub fn prepare(command: &mut Command) {
     system::prepare(command);
+}
+
+/// Does the same for another program than this one, which keeps its own name.
+pub fn stand_apart(command: &mut Command) {
+    system::stand_apart(command);
 }
 
 /// Describes how a process ended, for a person.

@@ -40,7 +40,7 @@ pub enum Address {
 pub struct Directory {
     /// Topics for events among all daemons.
     pub topics: Topics,
-    /// Who calls whom.
+    /// The counts of the calls between daemons.
     pub call_graph: CallGraph,
     own: Mutex<BTreeMap<String, LocalDaemon>>,
     foreign: Mutex<BTreeMap<String, ForeignAddress>>,

@@ -27,7 +27,7 @@ use crate::plugin::host_request::{DeferredRequest, ImmediateRequest, Instruction
 use crate::plugin::identity::Identity;
 use crate::threads::watchdog;
 use dae_store::durations;
-use dae_store::log::{self, Journal, Record};
+use dae_store::log::{self, Journal, LogLimit, Record};
 use guard::{GuardedWork, guarded};
 
 /// The bit that marks a daemon's spawned work in the number that [`watchdog`] gets: the work belongs to no instance.
@@ -94,13 +94,17 @@ pub struct LocalHostApi {
     pub generation: u64,
     /// The destination of its log.
     pub journal: Journal,
+    /// The records that its log keeps.
+    pub log_limit: Arc<LogLimit>,
     /// The environment of the instance.
     pub peers: Arc<dyn PeerAccess>,
 }
 
 impl HostApi for LocalHostApi {
     fn log(&self, record: Record) {
-        self.journal.write(record);
+        if self.log_limit.keeps(&record) {
+            self.journal.write(record);
+        }
     }
 
     fn emit(&self, guest: u64, line: &[u8]) -> bool {

@@ -11,6 +11,7 @@
 
 mod batch;
 mod hand_offs;
+pub mod hook;
 mod limits;
 mod output;
 mod rate;

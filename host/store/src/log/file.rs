@@ -60,7 +60,7 @@ fn file_stem(daemon: &str) -> String {
 }
 
 /// Returns the paths of the current file and the rotated ones, newest first. Some may not exist.
-pub(super) fn paths(present: &Path) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn paths(present: &Path) -> impl Iterator<Item = PathBuf> {
     (0..FILES_MAX).map(|age| aged(present, age))
 }
 

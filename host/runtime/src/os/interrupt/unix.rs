@@ -38,6 +38,12 @@ impl Interruption {
         low_level::signal_name(self.0).unwrap_or("a signal")
     }
 
+    /// Returns whether it is a Ctrl-C, and not the end of the terminal or of the system.
+    #[must_use]
+    pub fn is_key(self) -> bool {
+        self.0 == Signal::INT.as_raw()
+    }
+
     /// Ends the process as the signal would have done.
     pub fn take_effect(self) {
         let _ = low_level::emulate_default_handler(self.0);

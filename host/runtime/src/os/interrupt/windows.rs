@@ -9,6 +9,9 @@ use windows_sys::Win32::Foundation::STATUS_CONTROL_C_EXIT;
 use crate::os::library;
 use crate::os::signals::ConsoleEvents;
 
+/// The name of the event of that key.
+const CTRL_C: &str = "Ctrl-C";
+
 /// An interruption that this process has asked for by itself.
 static OWN: Notify = Notify::const_new();
 
@@ -44,7 +47,7 @@ impl Interruptions {
         let name = self.runtime.block_on(async {
             tokio::select! {
                 name = events.next() => name,
-                () = OWN.notified() => Some("Ctrl-C"),
+                () = OWN.notified() => Some(CTRL_C),
             }
         });
         name.map(Interruption)
@@ -56,6 +59,12 @@ impl Interruption {
     #[must_use]
     pub fn name(self) -> &'static str {
         self.0
+    }
+
+    /// Returns whether it is a Ctrl-C, and not the end of the console or of the system.
+    #[must_use]
+    pub fn is_key(self) -> bool {
+        self.0 == CTRL_C
     }
 
     /// Ends the process as the event would have done.

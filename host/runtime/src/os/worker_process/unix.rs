@@ -137,8 +137,13 @@ pub(super) fn is_same_variable(one: &str, other: &str) -> bool {
 
 /// A group of its own, so that it and all that it starts can be ended together. A Ctrl-C at the host's terminal does not
 /// reach them.
+pub(super) fn stand_apart(command: &mut Command) {
+    command.process_group(0);
+}
+
 pub(super) fn prepare(command: &mut Command) {
-    command.arg0("dae-host-worker").process_group(0);
+    stand_apart(command);
+    command.arg0("dae-host-worker");
 }
 
 pub(super) fn in_words(status: ExitStatus) -> String {

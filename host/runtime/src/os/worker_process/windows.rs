@@ -122,6 +122,9 @@ pub(super) fn is_same_variable(one: &str, other: &str) -> bool {
 /// host's console reaches the process or what it starts.
 pub(super) fn prepare(_command: &mut Command) {}
 
+/// Does nothing, for the same reason.
+pub(super) fn stand_apart(_command: &mut Command) {}
+
 /// The system ends a process with the number of an exception as its exit code, and one whose job has used up its time with
 /// that of an error.
 pub(super) fn in_words(status: ExitStatus) -> String {

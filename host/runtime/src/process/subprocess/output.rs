@@ -12,7 +12,6 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use super::rate::Rate;
-use crate::plugin::host_api::{HostApi as _, LocalHostApi};
 use dae_store::log::Record;
 use dae_store::tasks;
 
@@ -26,10 +25,11 @@ const AFTER_END_MAX: Duration = Duration::from_secs(1);
 /// The origin of the output.
 #[derive(Clone)]
 pub(super) struct Printer {
-    pub(super) local: Arc<LocalHostApi>,
+    /// Takes the records.
+    pub(super) log: Arc<dyn Fn(Record) + Send + Sync>,
     pub(super) daemon: String,
-    pub(super) generation: u64,
-    /// `stdout` or `stderr`.
+    pub(super) generation: Option<u64>,
+    /// `stdout`, `stderr`, or the setting that names the program.
     pub(super) target: &'static str,
 }
 
@@ -130,13 +130,8 @@ impl OutputLines {
     }
 
     fn log(&self, level: &str, text: &str) {
-        let mut record = Record::about(
-            &self.printer.daemon,
-            Some(self.printer.generation),
-            level,
-            text,
-        );
+        let mut record = Record::about(&self.printer.daemon, self.printer.generation, level, text);
         record.target = self.printer.target.to_owned();
-        self.printer.local.log(record);
+        (self.printer.log)(record);
     }
 }

@@ -3,6 +3,7 @@
 //! The kernel kills a subprocess when the *thread* that created it ends (`PR_SET_PDEATHSIG`), and the runtime's threads
 //! come and go. So one thread does nothing else and lives as long as the host.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
@@ -76,16 +77,27 @@ impl Spawner {
                         dae_host::worker::become_worker() first thing in its main";
             return Err(text.to_owned());
         }
-        let (reply, spawned) = oneshot::channel();
         let command =
             command(settings).map_err(|error| format!("its process can't be made: {error}"))?;
+        let spawned = self.spawn_command(command).await?;
+        spawned.map_err(|error| format!("its process can't be made: {error}"))
+    }
+
+    /// Creates the process of a command, with the other end of its socket as its standard input.
+    ///
+    /// # Errors
+    /// The reason why it isn't tried. What the system says about it is in the result.
+    pub(super) async fn spawn_command(
+        &self,
+        command: Command,
+    ) -> Result<io::Result<SpawnedProcess>, String> {
+        let (reply, spawned) = oneshot::channel();
         let ended = "the host is ending and makes no more processes";
         self.orders
             .send(SpawnOrder { command, reply })
             .map_err(|_| ended.to_owned())?;
         let failed = "making its process panicked; the cause is in the host's log; try again";
-        let spawned = spawned.await.map_err(|_| failed.to_owned())?;
-        spawned.map_err(|error| format!("its process can't be made: {error}"))
+        spawned.await.map_err(|_| failed.to_owned())
     }
 }
 
@@ -98,16 +110,21 @@ fn command(settings: &Settings) -> io::Result<Command> {
     if let Some(files_max) = fd_limits::started_with() {
         command.arg(files_max.to_string());
     }
-    command.env_clear().envs(&settings.env);
-    for name in worker_process::SAFE_VARIABLES {
-        let is_given = |given: &String| worker_process::is_same_variable(given, name);
-        if let Some(value) = std::env::var_os(name).filter(|_| !settings.env.keys().any(is_given)) {
-            command.env(name, value);
-        }
-    }
+    set_environment(&mut command, &settings.env);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     worker_process::prepare(&mut command);
     Ok(command)
+}
+
+/// Gives a command those variables, and of the host's own only the few that no secret could be in.
+pub(super) fn set_environment(command: &mut Command, given: &BTreeMap<String, String>) {
+    command.env_clear().envs(given);
+    for name in worker_process::SAFE_VARIABLES {
+        let is_given = |given: &String| worker_process::is_same_variable(given, name);
+        if let Some(value) = std::env::var_os(name).filter(|_| !given.keys().any(is_given)) {
+            command.env(name, value);
+        }
+    }
 }
 
 fn spawn(command: Command, records: &GroupRecords) -> io::Result<SpawnedProcess> {

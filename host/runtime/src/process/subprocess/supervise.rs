@@ -163,11 +163,12 @@ fn drain_output(
             let _ = has_ended.wait_for(is_gone).await;
         }
     };
-    let generation = local.generation;
+    let (generation, local) = (local.generation, Arc::clone(local));
+    let log: Arc<dyn Fn(Record) + Send + Sync> = Arc::new(move |record| local.log(record));
     let printer = |target| Printer {
-        local: Arc::clone(local),
+        log: Arc::clone(&log),
         daemon: name.to_owned(),
-        generation,
+        generation: Some(generation),
         target,
     };
     let (stdout, stderr) = process.take_output();
