@@ -164,7 +164,7 @@ impl Upgrade {
     fn check(&mut self, status: &Status) -> bool {
         let is_up = matches!(
             status.state.as_str(),
-            "ready" | "reloading" | "stopped" | "finished"
+            "ready" | "reloading" | "asleep" | "stopped" | "finished"
         );
         if is_up && status.hash == self.hash {
             return true;

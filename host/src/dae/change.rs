@@ -258,7 +258,10 @@ impl Dae {
         };
         moved.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         self.inner.keep(name, |entry| entry.mode = mode).await?;
-        let note = match matches!(glance.state, DaemonState::Stopped | DaemonState::Finished) {
+        let note = match matches!(
+            glance.state,
+            DaemonState::Stopped | DaemonState::Finished | DaemonState::Asleep { .. }
+        ) {
             true => format!("its mode is {} from the next start on", mode.as_str()),
             false => String::new(),
         };

@@ -179,6 +179,8 @@ impl Inner {
             DaemonState::Stopped | DaemonState::Finished | DaemonState::Starting => {
                 daemon.prepare(begin, replacement).await
             }
+            // The listener alone moves.
+            DaemonState::Asleep { .. } => daemon.replace(begin, replacement).await,
             _ if is_moved => return self.restart_at(daemon, (before, replacement), begin).await,
             _ => daemon.replace(begin, replacement).await,
         };
@@ -259,7 +261,7 @@ pub(super) fn changed_values(before: &DaemonSpec, after: &DaemonSpec) -> Vec<Dif
 fn takes_effect(daemon: &Daemon, found: &[Difference]) -> TakesEffect {
     let is_down = matches!(
         daemon.glance().state,
-        DaemonState::Stopped | DaemonState::Finished
+        DaemonState::Stopped | DaemonState::Finished | DaemonState::Asleep { .. }
     );
     match found {
         [] => TakesEffect::Unchanged,

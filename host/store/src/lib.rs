@@ -52,6 +52,7 @@ pub mod restart;
 pub mod restart_rule;
 pub mod retention;
 pub mod settings;
+pub mod sleep_rule;
 pub mod snapshots;
 pub mod tasks;
 pub mod text_file;

@@ -135,7 +135,7 @@ fn compared(name: &str, declared: &Declared, found: &PresentDaemon) -> PlannedDa
     if is_pinned != config.port_pinned && port == config.port {
         changed.push("port: pinned".to_owned());
     }
-    let is_down = matches!(status.state.as_str(), "stopped" | "finished");
+    let is_down = matches!(status.state.as_str(), "asleep" | "stopped" | "finished");
     let takes_effect = match changed.is_empty() {
         true => TakesEffect::Unchanged,
         false if is_down => TakesEffect::NextStart,
