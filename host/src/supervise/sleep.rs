@@ -32,8 +32,8 @@ const GIVE_BACK_MAX: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct IdleWatch {
     every: Duration,
-    /// The commands at the last look.
-    calls: u64,
+    /// The commands at the last look; `None` before the first one, which may follow a command at once.
+    calls: Option<u64>,
     /// The looks in a row that found no new command.
     quiet: u32,
     pub(super) next: Instant,
@@ -42,11 +42,11 @@ pub(super) struct IdleWatch {
 impl IdleWatch {
     /// Starts to watch. All looks are at multiples of their interval from the host's start, so that the machine wakes once
     /// for many daemons.
-    fn of(settings: &Settings, since: Instant, calls: u64) -> Option<Self> {
+    fn of(settings: &Settings, since: Instant) -> Option<Self> {
         let every = durations::s(settings.idle_s) / LOOKS;
         (settings.idle_s > 0).then(|| IdleWatch {
             every,
-            calls,
+            calls: None,
             quiet: 0,
             next: next_look(since, since.elapsed(), every),
         })
@@ -54,13 +54,11 @@ impl IdleWatch {
 
     /// Takes the number of commands so far. Returns whether the daemon has been idle for its time.
     fn look(&mut self, calls: u64) -> bool {
-        self.quiet = match calls == self.calls {
+        self.quiet = match self.calls.replace(calls) == Some(calls) {
             true => self.quiet.saturating_add(1),
             false => 0,
         };
-        self.calls = calls;
-        // The first quiet look may directly follow a command.
-        self.quiet > LOOKS
+        self.quiet >= LOOKS
     }
 }
 
@@ -208,8 +206,7 @@ impl Supervisor {
 
     /// Starts to watch for the time without a command.
     pub(super) fn watch_idle(&mut self) {
-        let (settings, since) = (&self.spec.settings, self.shared.since);
-        self.monitor.idle = IdleWatch::of(settings, since, self.gate.calls_of_code());
+        self.monitor.idle = IdleWatch::of(&self.spec.settings, self.shared.since);
     }
 
     /// Looks whether the daemon is idle, and lets it fall asleep then.
@@ -310,21 +307,14 @@ mod tests {
                 (1, false),
                 (1, false),
             ],
-            &[
-                (1, false),
-                (1, false),
-                (1, false),
-                (1, false),
-                (1, false),
-                (1, true),
-            ],
+            &[(1, false), (1, false), (1, false), (1, false), (1, true)],
         ] {
-            let mut idle = IdleWatch::of(&settings, now, 0).unwrap();
+            let mut idle = IdleWatch::of(&settings, now).unwrap();
             for (at, (calls, is_idle)) in looks.iter().enumerate() {
                 assert_eq!(idle.look(*calls), *is_idle, "{looks:?} at {at}");
             }
         }
-        assert!(IdleWatch::of(&Settings::default(), now, 0).is_none());
+        assert!(IdleWatch::of(&Settings::default(), now).is_none());
     }
 
     #[test]
