@@ -75,7 +75,8 @@ impl Size {
                 }
             }
         }
-        let possible = figures::descriptors(size.daemons + DESCRIPTORS_BESIDES);
+        let possible = figures::descriptors_up_to((size.daemons + DESCRIPTORS_BESIDES) as u64);
+        let possible = usize::try_from(possible).unwrap_or(usize::MAX);
         size.daemons = size
             .daemons
             .min(possible.saturating_sub(DESCRIPTORS_BESIDES));
