@@ -84,16 +84,22 @@ fn the_first_command_starts_it_and_nothing_else_does() {
         assert_eq!(guest.ask("dae", &json!([]))["generation"], 1);
         let by_code = ["options", "help"].map(|name| guest.ask(name, &json!([])));
         assert_eq!(by_code, described);
-        let woken = events(&ecosystem, NAME, "woken");
-        assert_eq!(woken.len(), 1, "{woken:?}");
-        assert_eq!(woken[0]["command"], "add");
-        let told = ecosystem.cli(&["explain", NAME]).ok().stdout;
-        assert!(
-            told.contains("because it starts with its first command (start)")
-                && told.contains("woken by the command add"),
-            "{told}"
-        );
+        expect_explained(&ecosystem);
     }
+}
+
+/// Asserts that the events say what has woken the daemon, and by which rule it slept.
+#[track_caller]
+fn expect_explained(ecosystem: &Ecosystem) {
+    let woken = events(ecosystem, NAME, "woken");
+    assert_eq!(woken.len(), 1, "{woken:?}");
+    assert_eq!(woken[0]["command"], "add");
+    let told = ecosystem.cli(&["explain", NAME]).ok().stdout;
+    assert!(
+        told.contains("because it starts with its first command (start)")
+            && told.contains("woken by the command add"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! - [`config`], [`settings`]: the owner's settings, and [`difference`]s between them · [`restart`]: the decision after an instance has ended
 //! - [`retention`]: how long the archive and logs are kept · [`durations`]: time spans that are safe to compute with
 //! - [`daemon_state`]: the states in a daemon's life · [`event`]: what happens to daemons and to the host
+//! - [`sleep_rule`]: the reasons for sleep
 //! - [`restart_rule`]: the reasons for restarts
 //! - [`report`]: the data types of the host's replies · [`usage`]: those of `usage`
 //! - [`home`]: the directory of an ecosystem, its lock and its control socket

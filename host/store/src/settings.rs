@@ -352,7 +352,6 @@ mod tests {
             (json!({"after": "B"}), "after"),
             (json!({"after_ms": -1}), "after_ms"),
             (json!({"start": "later"}), "start"),
-            (json!({"start": true}), "start"),
             (json!({"idle_s": -1}), "idle_s"),
             (json!({"idle_s": 0.5}), "idle_s"),
             (json!({"idle_ends_run": 1}), "idle_ends_run"),

@@ -16,7 +16,7 @@ fn asleep_with_five(ecosystem: &Ecosystem, flags: &[&str]) -> Guest {
 }
 
 #[test]
-fn changes_reach_a_daemon_that_sleeps_and_wake_only_what_is_asked_to_start() {
+fn changes_reach_a_daemon_that_sleeps_and_leave_it_asleep() {
     for flags in MODES {
         let ecosystem = Ecosystem::start();
         let mut guest = asleep_with_five(&ecosystem, flags);
@@ -36,12 +36,19 @@ fn changes_reach_a_daemon_that_sleeps_and_wake_only_what_is_asked_to_start() {
             _ => "in-process",
         };
         assert_eq!(mode, expected);
-        ecosystem.until_state(NAME, "asleep");
+    }
+}
+
+#[test]
+fn a_start_and_a_restart_wake_it_and_so_do_settings_by_which_nothing_sleeps() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let mut guest = asleep_with_five(&ecosystem, flags);
         let _ = ecosystem.cli(&["start", NAME]).ok();
-        expect_state(&ecosystem, NAME, "ready", 3);
+        expect_state(&ecosystem, NAME, "ready", 2);
         ecosystem.until_state(NAME, "asleep");
         let _ = ecosystem.cli(&["restart", NAME]).ok();
-        expect_state(&ecosystem, NAME, "ready", 4);
+        expect_state(&ecosystem, NAME, "ready", 3);
         assert_eq!(guest.ask("total", &json!([])), 5);
         ecosystem.until_state(NAME, "asleep");
         // Nothing sleeps any more once the settings say so.

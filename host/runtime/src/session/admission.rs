@@ -91,7 +91,7 @@ pub(crate) async fn admitted(
             }
             Admission::Decided(LineTarget::Asleep(_)) => {
                 gate.wake(command);
-                continue;
+                Err(false)
             }
             Admission::Unannounced(lease) => Ok(Arc::clone(lease)),
             Admission::Waits { is_limited } => Err(is_limited),
@@ -106,9 +106,8 @@ pub(crate) async fn admitted(
             Err(false) => changed.await,
             Err(true) => {
                 let left = gate.limits.instance_wait.saturating_sub(began.elapsed());
-                if tokio::time::timeout(left, changed).await.is_err() {
-                    return Err(CallError::new(ErrorCode::Unavailable, no_instance(gate)));
-                }
+                let waited = tokio::time::timeout(left, changed).await;
+                waited.map_err(|_| CallError::new(ErrorCode::Unavailable, no_instance(gate)))?;
             }
         }
     }

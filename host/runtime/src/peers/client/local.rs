@@ -31,7 +31,6 @@ use crate::session::admission;
 use crate::session::connect_hooks;
 use crate::session::dispatch::{self, DispatchedCommand, IN_FLIGHT_MAX};
 use crate::session::gate::{Gate, GatePhase, Lease};
-use crate::session::sleeping;
 use dae_store::lock::lock;
 use dae_store::report::Credential;
 use queue::{LineQueue, WaitingLine};
@@ -126,9 +125,6 @@ impl LocalClient {
                 self.hand_on(client);
                 return CallProgress::Now(reply);
             }
-        }
-        if may_run && let Some(reply) = sleeping::reply(&self.gate, (name, arguments)) {
-            return CallProgress::Now(reply);
         }
         let in_flight = match self.enter() {
             Ok(in_flight) => in_flight,

@@ -254,17 +254,31 @@ impl<S: Stream> Guest<S> {
                 let sink = AnswerSink::new(&mut self.output.outbox, &mut batch.tally, context);
                 self.answers.answer(message, known, route, sink);
             }
-            LineTarget::Asleep(sleeping) => self.answer_asleep(&message, sleeping, batch),
+            other => self.answer_without_code(&message, other, batch),
+        }
+    }
+
+    /// Answers a command for a daemon that has no instance now.
+    #[cold]
+    fn answer_without_code(
+        &mut self,
+        message: &Message<'_>,
+        target: LineTarget<'_>,
+        batch: &mut LineBatch<'_>,
+    ) {
+        match target {
+            // Its code answers.
+            LineTarget::Instance(_) => {}
+            LineTarget::Asleep(sleeping) => self.answer_asleep(message, sleeping, batch),
             LineTarget::Refusal(reason) => {
                 let refusal = (ErrorCode::Unavailable, reason);
-                self.refuse((&message).into(), refusal, &mut batch.tally);
+                self.refuse(message.into(), refusal, &mut batch.tally);
             }
         }
     }
 
     /// Answers a command for a daemon that sleeps. If only its code can answer, the command wakes it, and its line is
     /// kept until then.
-    #[cold]
     fn answer_asleep(
         &mut self,
         message: &Message<'_>,
