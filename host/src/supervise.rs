@@ -20,6 +20,7 @@ mod retire;
 mod rollback_window;
 mod saver;
 mod shared;
+mod sleep;
 mod stop;
 mod tally;
 
@@ -50,6 +51,7 @@ use dae_store::tasks;
 use daemon::{DaemonNow, Order, QueuedOrder};
 use health::Health;
 use rollback_window::RollbackWindow;
+use sleep::IdleWatch;
 
 pub use daemon::{ChangeStart, Daemon, Notice, OrderResult, RetiredCounts};
 pub(crate) use daemon::{Replacement, StartFrom};
@@ -89,6 +91,8 @@ struct Monitor {
     /// The rollback window of new code, while it is open.
     rollback_window: Option<RollbackWindow>,
     next_checkpoint: Option<Instant>,
+    /// The watch for the time without a command, if that ends the instance.
+    idle: Option<IdleWatch>,
 }
 
 /// The instance that answers.
@@ -97,6 +101,8 @@ struct Current {
     /// The library that it runs, if it is in-process.
     library: Option<Arc<LibraryUse>>,
     leased: LeaseReturn,
+    /// True until its `run` has returned, if it has one.
+    has_run: bool,
     /// Completes when the background work ends. Once that has returned, completes when the instance itself ends.
     ending: InstanceEnd,
 }
@@ -109,6 +115,9 @@ enum SupervisorEvent {
     RetryTime,
     HealthTime,
     CheckpointTime,
+    IdleLook,
+    /// A command has come for the sleeping daemon, by its name.
+    Woken(String),
 }
 
 impl Supervisor {
@@ -174,6 +183,8 @@ impl Supervisor {
             SupervisorEvent::RetryTime => self.retry().await,
             SupervisorEvent::HealthTime => self.check_health(),
             SupervisorEvent::CheckpointTime => self.take_checkpoint().await,
+            SupervisorEvent::IdleLook => self.on_idle_look().await,
+            SupervisorEvent::Woken(command) => self.wake(command).await,
         }
         true
     }
@@ -187,6 +198,8 @@ impl Supervisor {
             _ => None,
         };
         let checkpoint_at = self.current.as_ref().and(self.monitor.next_checkpoint);
+        let idle = self.current.as_ref().and(self.monitor.idle.as_ref());
+        let idle_at = idle.map(|idle| idle.next);
         let ending = async {
             match &mut self.current {
                 Some(current) => (&mut current.ending).await,
@@ -206,19 +219,22 @@ impl Supervisor {
             () = at(retry_at) => SupervisorEvent::RetryTime,
             () = health => SupervisorEvent::HealthTime,
             () = at(checkpoint_at) => SupervisorEvent::CheckpointTime,
+            () = at(idle_at) => SupervisorEvent::IdleLook,
+            command = self.gate.woken() => SupervisorEvent::Woken(command),
         }
     }
 
     async fn carry_out(&mut self, order: Order) {
         let (result, reply) = match order {
             Order::Start(reply) => (self.start_if_needed().await, reply),
+            Order::MakeReady(reply) => (self.make_ready().await, reply),
             Order::Stop(reply) | Order::End(reply) => (self.stop().await, reply),
             Order::Restart(reply) => (self.take_over(self.same_again()).await, reply),
-            Order::Replace(replacement, reply) => (self.take_over(*replacement).await, reply),
+            Order::Replace(replacement, reply) => (self.replace(*replacement).await, reply),
             Order::Prepare(replacement, reply) => match self.current {
+                None if !self.is_asleep() => (self.put_in(*replacement).await, reply),
                 // A start was under way when the order was given, and has succeeded since.
-                Some(_) => (self.take_over(*replacement).await, reply),
-                None => (self.put_in(*replacement).await, reply),
+                _ => (self.replace(*replacement).await, reply),
             },
             Order::Save(reply) => {
                 let _ = reply.send(self.state().await);
@@ -288,8 +304,10 @@ impl Supervisor {
             instance,
             library,
             leased,
+            has_run: self.spec.artefact.manifest.run.is_some(),
             ending,
         });
+        self.watch_idle();
         self.set(DaemonState::Ready);
         // The guests already use the new instance. The old one's running commands finish beside it.
         if let Some(retired) = retired {
@@ -315,6 +333,7 @@ impl Supervisor {
         {
             let mut running = self.now.running();
             running.spec = self.spec.clone();
+            running.sleeping = None;
             running.identity = Some(Arc::clone(&instance.identity));
             running.state_from = match (instance.has_state(), state) {
                 (false, _) => String::new(),
@@ -379,6 +398,7 @@ impl Supervisor {
     fn live_on(&mut self) {
         if let Some(current) = &mut self.current {
             current.ending = current.instance.gone();
+            current.has_run = false;
         }
     }
 

@@ -12,7 +12,7 @@ const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
 const FOR_EVER_MS: u64 = 3_600_000;
 
 /// The states of a daemon that have an event of their own, by the event.
-const STATES: [(&str, &str); 8] = [
+const STATES: [(&str, &str); 9] = [
     ("started", "starting"),
     ("ready", "ready"),
     ("degraded", "degraded"),
@@ -21,6 +21,7 @@ const STATES: [(&str, &str); 8] = [
     ("failed", "failed"),
     ("finished", "finished"),
     ("stopped", "stopped"),
+    ("asleep", "asleep"),
 ];
 
 /// Returns the kept events of these daemons.

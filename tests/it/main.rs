@@ -55,6 +55,7 @@ mod service;
 mod settings;
 mod shutdown;
 mod signals;
+mod sleep;
 mod start_order;
 mod supervision;
 mod test_host;

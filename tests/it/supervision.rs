@@ -41,7 +41,7 @@ fn text<'s>(status: &'s Value, key: &str) -> &'s str {
 
 /// Sends lines that are answered unchanged, and reads the answers at the same time: the buffers can't hold them all.
 #[track_caller]
-fn expect_echoes(guest: &mut Guest, lines: &str) {
+pub(crate) fn expect_echoes(guest: &mut Guest, lines: &str) {
     let mut stream = guest.stream().try_clone().expect("a second handle");
     std::thread::scope(|scope| {
         scope.spawn(|| stream.write_all(lines.as_bytes()).expect("it is read"));

@@ -233,10 +233,19 @@ fn running(installed: &Installed) -> String {
     } = installed;
     let address = port.map_or_else(String::new, |port| format!(" on 127.0.0.1:{port}"));
     let ms = ms.map_or_else(String::new, |ms| format!(", {ms} ms"));
+    let (runs, until) = match is_asleep(installed) {
+        true => ("sleeps", ", until its first command"),
+        false => ("runs", ""),
+    };
     format!(
-        "{name} {version} runs{address} (hash {}{ms})",
+        "{name} {version} {runs}{address}{until} (hash {}{ms})",
         words::short_hash(hash)
     )
+}
+
+/// Returns whether the daemon has no instance and starts with its next command.
+pub(super) fn is_asleep(installed: &Installed) -> bool {
+    installed.generation == 0 && !installed.waits
 }
 
 /// Prints which stored states the daemon was started without, and how to go back to them.
@@ -444,6 +453,10 @@ fn accepted(session: &Session, installed: &Installed) -> String {
         true => {
             let start = session.command_line(&format!("start {name}"));
             let waits = format!("; {name} is stopped, and runs it from the next `{start}` on");
+            (String::new(), waits)
+        }
+        false if is_asleep(installed) => {
+            let waits = format!("; {name} is asleep, and runs it from the next command on");
             (String::new(), waits)
         }
         false => (format!(" generation {generation}"), String::new()),

@@ -430,7 +430,7 @@ fn announce(session: &Session, dae: &Dae, file: &Path) -> Result<()> {
     let status = dae.status(&manifest.name)?;
     let Status { name, version, .. } = &status;
     let port = match (status.state.as_str(), status.port) {
-        ("ready", Some(port)) => port,
+        ("ready" | "asleep", Some(port)) => port,
         ("stopped", _) => {
             let start = session.command_line(&format!("start {name}"));
             session.out.note(&format!(

@@ -187,6 +187,10 @@ fn next(status: &Status, settings: &Settings, session: &Session) -> Option<Strin
             command("restart"),
             command("rollback")
         ),
+        "asleep" => format!(
+            "the next command starts it; {} starts it now",
+            command("start")
+        ),
         "failed" => format!("nothing starts by itself; {} tries again", command("start")),
         "stopped" | "finished" => {
             format!("nothing starts by itself; {} starts it", command("start"))
@@ -225,6 +229,7 @@ fn rule(event: &DaeEvent, settings: &Settings, session: &Session) -> Option<Stri
     let window = span(settings.rollback_window_ms);
     let text = match &event.kind {
         DaeEventKind::RestartPlanned { rule, .. } => format!("because {}", rule.as_ref()?),
+        DaeEventKind::Asleep { rule } => format!("because {rule}; the next command starts it"),
         DaeEventKind::CrashLoop { rule, .. } => {
             let rule = rule.as_ref()?;
             format!(
@@ -264,6 +269,7 @@ fn rule(event: &DaeEvent, settings: &Settings, session: &Session) -> Option<Stri
 /// Returns the rule behind an event, if it has no numbers.
 fn plain_rule(kind: &DaeEventKind) -> Option<&'static str> {
     match kind {
+        DaeEventKind::Woken { .. } => Some("because it slept, and only its code can answer that"),
         DaeEventKind::Refused { .. } => Some("the change was not made; what ran before runs on"),
         DaeEventKind::Failed { .. } => {
             Some("a daemon that can't be started is not tried again by itself")

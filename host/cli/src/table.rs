@@ -212,7 +212,7 @@ fn state_colour(state: &str) -> Color {
         "ready" => Color::Green,
         "foreign" => Color::Cyan,
         "failed" | "impostor" => Color::Red,
-        "stopped" => Color::DarkGrey,
+        "asleep" | "stopped" => Color::DarkGrey,
         _ => Color::Yellow,
     }
 }

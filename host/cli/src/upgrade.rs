@@ -244,7 +244,7 @@ impl Upgrade {
     fn check(&mut self, status: &Status) -> bool {
         let is_up = matches!(
             status.state.as_str(),
-            "ready" | "reloading" | "stopped" | "finished"
+            "ready" | "reloading" | "asleep" | "stopped" | "finished"
         );
         let is_its_code = status.hash == self.hash();
         if is_up && is_its_code {

@@ -7,6 +7,7 @@ pub mod control;
 pub(crate) mod dispatch;
 pub mod gate;
 pub(crate) mod guest;
+pub mod sleeping;
 #[cfg(test)]
 pub(crate) mod test_daemon;
 pub mod thread_start;

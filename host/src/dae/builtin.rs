@@ -159,10 +159,10 @@ fn order_of(
 
 /// Returns whether a daemon in that state needs no other start: it runs, or its owner has stopped it.
 fn is_as_wanted(state: &DaemonState) -> bool {
-    use DaemonState::{Degraded, Ready, Reloading, Starting, Stopped};
+    use DaemonState::{Asleep, Degraded, Ready, Reloading, Starting, Stopped};
     matches!(
         state,
-        Ready | Degraded { .. } | Reloading | Starting | Stopped
+        Ready | Degraded { .. } | Reloading | Starting | Asleep { .. } | Stopped
     )
 }
 

@@ -258,7 +258,7 @@ impl Dae {
         };
         moved.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         self.inner.keep(name, |entry| entry.mode = mode).await?;
-        let note = match matches!(glance.state, DaemonState::Stopped | DaemonState::Finished) {
+        let note = match waits_for_start(&glance.state) {
             true => format!("its mode is {} from the next start on", mode.as_str()),
             false => String::new(),
         };
@@ -331,6 +331,12 @@ impl StateChange {
             StateChange::Stop => Desired::Stopped,
         }
     }
+}
+
+/// Returns whether a change of a daemon in that state takes effect at its next start.
+pub(super) fn waits_for_start(state: &DaemonState) -> bool {
+    use DaemonState::{Asleep, Finished, Stopped};
+    matches!(state, Stopped | Finished | Asleep { .. })
 }
 
 pub(super) fn abandoned(name: &str) -> Fault {

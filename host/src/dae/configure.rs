@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::carry::ChangeKind;
-use super::change::refused;
+use super::change::{refused, waits_for_start};
 use super::{Dae, Fault, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, Replacement, StartFrom};
 use dae_store::daemon_config::{self, DaemonConfig};
@@ -182,6 +182,8 @@ impl Inner {
             DaemonState::Stopped | DaemonState::Finished | DaemonState::Starting => {
                 daemon.prepare(begin, replacement).await
             }
+            // The listener alone moves.
+            DaemonState::Asleep { .. } => daemon.replace(begin, replacement).await,
             _ if is_moved => return self.restart_at(daemon, (before, replacement), begin).await,
             _ => daemon.replace(begin, replacement).await,
         };
@@ -279,10 +281,7 @@ pub(super) fn changed_values(before: &DaemonSpec, after: &DaemonSpec) -> Vec<Dif
 }
 
 fn takes_effect(daemon: &Daemon, found: &[Difference]) -> TakesEffect {
-    let is_down = matches!(
-        daemon.glance().state,
-        DaemonState::Stopped | DaemonState::Finished
-    );
+    let is_down = waits_for_start(&daemon.glance().state);
     match found {
         [] => TakesEffect::Unchanged,
         _ if is_down => TakesEffect::NextStart,

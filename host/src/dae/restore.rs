@@ -135,7 +135,7 @@ impl Inner {
         place: Option<OwnedSemaphorePermit>,
     ) {
         let begin = Arc::default();
-        let mut starting = std::pin::pin!(daemon.start(&begin));
+        let mut starting = std::pin::pin!(daemon.make_ready(&begin));
         let begun = {
             // A stop or a replacement since then takes precedence. Only the order is sent within the turn: waiting
             // for its result could delay other changes for too long.
@@ -183,7 +183,7 @@ impl Inner {
             };
             let is_late = timeout_at(until, before.up_or_down()).await.is_err();
             let state = before.glance().state;
-            if matches!(state, DaemonState::Ready) {
+            if matches!(state, DaemonState::Ready | DaemonState::Asleep { .. }) {
                 continue;
             }
             let state = state.word();

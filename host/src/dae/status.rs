@@ -75,11 +75,8 @@ impl Inner {
             let foreign = self.running.foreign.find(name);
             return foreign.unwrap_or_else(|| Err(self.unknown(name)));
         };
-        let glance = daemon.glance();
-        match &glance.identity {
-            Some(identity) => Ok(identity.credential()),
-            None => Err(Fault::not_running(name, &glance.state)),
-        }
+        let credential = daemon.credential();
+        credential.ok_or_else(|| Fault::not_running(name, &daemon.glance().state))
     }
 
     fn own_status(&self) -> Status {

@@ -136,7 +136,7 @@ impl Supervisor {
     }
 
     /// Returns the daemon's port, and a new listener if another port than the present one is needed.
-    fn bind(&mut self, spec: &DaemonSpec) -> Result<(u16, Option<Listener>), String> {
+    pub(super) fn bind(&mut self, spec: &DaemonSpec) -> Result<(u16, Option<Listener>), String> {
         if let Some(listening) = &self.listening
             && (!spec.is_port_pinned || spec.port == Some(listening.port()))
         {

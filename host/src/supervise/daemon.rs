@@ -19,6 +19,7 @@ use super::{DaemonSpec, Monitor, Supervisor, SupervisorShared};
 use dae_runtime::peers::directory::CredentialSource;
 use dae_runtime::plugin::identity::Identity;
 use dae_runtime::session::gate::Gate;
+use dae_runtime::session::sleeping::SleepingDaemon;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::lock::lock;
@@ -31,6 +32,7 @@ use dae_store::snapshots::KeptState;
 #[derive(Debug)]
 pub(super) enum Order {
     Start(OrderReply),
+    MakeReady(OrderReply),
     Stop(OrderReply),
     Restart(OrderReply),
     Replace(Box<Replacement>, OrderReply),
@@ -170,6 +172,8 @@ pub(super) struct RunningView {
     pub(super) spec: DaemonSpec,
     pub(super) port: Option<u16>,
     pub(super) identity: Option<Arc<Identity>>,
+    /// The daemon as its gate knows it while it sleeps.
+    pub(super) sleeping: Option<Arc<SleepingDaemon>>,
     pub(super) last_end: Option<LastEnd>,
     pub(super) recent: String,
     pub(super) state_from: String,
@@ -237,6 +241,7 @@ impl Daemon {
                 spec: spec.clone(),
                 port: None,
                 identity: None,
+                sleeping: None,
                 last_end: None,
                 recent: String::new(),
                 state_from: String::new(),
@@ -273,6 +278,14 @@ impl Daemon {
     /// Returns the reason if the daemon doesn't start.
     pub async fn start(&self, begin: &Arc<ChangeStart>) -> Result<OrderResult, String> {
         self.order(begin, Order::Start).await
+    }
+
+    /// Starts the daemon, or lets it listen and sleep until its first command, by its setting `start`.
+    ///
+    /// # Errors
+    /// Returns the reason if the daemon doesn't start, or can't have its port.
+    pub async fn make_ready(&self, begin: &Arc<ChangeStart>) -> Result<OrderResult, String> {
+        self.order(begin, Order::MakeReady).await
     }
 
     /// Stops the daemon. Completes when nothing of it runs.
@@ -388,6 +401,12 @@ impl Daemon {
         running.identity.as_ref().map(|identity| identity.pid)
     }
 
+    /// Returns the daemon's credential, while it answers or sleeps.
+    #[must_use]
+    pub fn credential(&self) -> Option<Credential> {
+        self.now.credential()
+    }
+
     /// Waits until the daemon answers, or won't answer by itself. Waits for pending restarts too.
     pub async fn up_or_down(&self) {
         let mut state = self.now.state.subscribe();
@@ -473,7 +492,11 @@ impl DaemonNow {
 
 impl CredentialSource for DaemonNow {
     fn credential(&self) -> Option<Credential> {
-        let identity = self.running().identity.clone();
-        identity.map(|identity| identity.credential())
+        let (identity, sleeping) = {
+            let running = self.running();
+            (running.identity.clone(), running.sleeping.clone())
+        };
+        let of_instance = identity.map(|identity| identity.credential());
+        of_instance.or_else(|| Some(sleeping?.credential()))
     }
 }

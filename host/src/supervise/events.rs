@@ -76,6 +76,7 @@ impl EventSender {
                 rule: Some(rule),
             },
             DaemonState::Failed { cause } => DaeEventKind::Failed { cause },
+            DaemonState::Asleep { rule } => DaeEventKind::Asleep { rule },
             DaemonState::Finished => DaeEventKind::Finished,
             DaemonState::Stopped => DaeEventKind::Stopped,
             // Its outcome is an event.

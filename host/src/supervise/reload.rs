@@ -51,9 +51,10 @@ impl Supervisor {
         let name = &self.spec.name;
         let cause = cause.to_owned();
         let after = match before.clone() {
-            DaemonState::Starting | DaemonState::Stopped | DaemonState::Failed { .. } => {
-                DaemonState::Failed { cause }
-            }
+            DaemonState::Starting
+            | DaemonState::Asleep { .. }
+            | DaemonState::Stopped
+            | DaemonState::Failed { .. } => DaemonState::Failed { cause },
             // An exclusive daemon that could not be started again.
             DaemonState::Ready | DaemonState::Degraded { .. } if self.current.is_none() => {
                 DaemonState::Failed { cause }
@@ -81,7 +82,10 @@ impl Supervisor {
         }
     }
 
-    async fn walk(&mut self, replacement: &Replacement) -> Result<OrderResult, StartFault> {
+    pub(super) async fn walk(
+        &mut self,
+        replacement: &Replacement,
+    ) -> Result<OrderResult, StartFault> {
         let (from, strict) = (&replacement.from, replacement.strict);
         self.try_out(&replacement.spec, from).await?;
         // A library that is refused here isn't loaded into this process, which could never unload it.

@@ -72,6 +72,7 @@ impl Supervisor {
         self.listening = None;
         self.now.running().port = None;
         self.now.running().identity = None;
+        self.now.running().sleeping = None;
         self.now.running().stopping = Stopping::default();
         self.gate.guests.close_all();
         self.monitor.health = Health::default();

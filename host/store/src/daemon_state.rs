@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::restart_rule::{LoopRule, RestartRule};
+use crate::sleep_rule::SleepRule;
 
 /// The state of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,11 @@ pub enum DaemonState {
         /// The limit that was reached.
         rule: LoopRule,
     },
+    /// Its port listens, and the first command starts it.
+    Asleep {
+        /// The rule by which it sleeps.
+        rule: SleepRule,
+    },
     /// A person stopped it.
     Stopped,
     /// It has finished its work.
@@ -56,6 +62,7 @@ impl DaemonState {
             DaemonState::Degraded { .. } => "degraded",
             DaemonState::Backoff { .. } => "backoff",
             DaemonState::CrashLoop { .. } => "crash-loop",
+            DaemonState::Asleep { .. } => "asleep",
             DaemonState::Stopped => "stopped",
             DaemonState::Finished => "finished",
             DaemonState::Reloading => "reloading",
@@ -85,6 +92,7 @@ impl fmt::Display for DaemonState {
                 )
             }
             DaemonState::Failed { cause } | DaemonState::Degraded { cause } => f.write_str(cause),
+            DaemonState::Asleep { rule } => write!(f, "{rule}"),
             _ => Ok(()),
         }
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::json_form::text_or_null;
 use crate::report::Credential;
 use crate::restart_rule::{LoopRule, RestartRule};
+use crate::sleep_rule::SleepRule;
 
 pub use words::EventWeight;
 
@@ -128,6 +129,16 @@ pub enum DaeEventKind {
     Failed {
         /// The reason.
         cause: String,
+    },
+    /// It sleeps: its port listens, and the first command starts it.
+    Asleep {
+        /// The rule by which it sleeps.
+        rule: SleepRule,
+    },
+    /// A command came while it slept, and it is being started.
+    Woken {
+        /// The name of the command.
+        command: String,
     },
     /// Its `run` returned, and its restart policy says that this is the end.
     Finished,

@@ -12,6 +12,7 @@
 //! - [`config`], [`settings`]: the owner's settings · [`restart`]: the decision after an instance has ended
 //! - [`retention`]: how long the archive and logs are kept · [`durations`]: time spans that are safe to compute with
 //! - [`daemon_state`]: the states in a daemon's life · [`event`]: what happens to daemons and to the host
+//! - [`sleep_rule`]: the reasons for sleep
 //! - [`restart_rule`]: the reasons for restarts
 //! - [`report`]: the data types of the host's replies · [`usage`]: those of `usage` · [`call_graph`]: those of `graph`
 //! - [`difference`]: the differences between two JSON values, such as settings · [`json_form`]: the form of what programs read
@@ -55,6 +56,7 @@ pub mod restart;
 pub mod restart_rule;
 pub mod retention;
 pub mod settings;
+pub mod sleep_rule;
 pub mod snapshots;
 pub mod tasks;
 pub mod text_file;

@@ -42,6 +42,17 @@ pub enum PreflightStep {
     Start,
 }
 
+/// The time at which a daemon's code starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartTime {
+    /// With the host, or with its install.
+    #[default]
+    AtOnce,
+    /// With the first command. Until then only the port is there.
+    OnDemand,
+}
+
 /// The resource limits of a subprocess. An absent one is unlimited.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,6 +79,12 @@ pub struct Settings {
     pub on_panic: OnPanic,
     /// The number of panics in a row, with no command answered in between, that ends the instance.
     pub panics_max: u32,
+    /// The time at which its code starts.
+    pub start: StartTime,
+    /// The time without a command after which it sleeps until the next command (s); 0 means never.
+    pub idle_s: u64,
+    /// True if `idle_s` also holds while its `run` runs. The background work then ends with it.
+    pub idle_ends_run: bool,
     /// The daemons that must be ready before it starts, at the start of the host.
     pub after: Vec<String>,
     /// The longest time for which it waits for them in total (ms); it then starts without them. 0 means no wait.
@@ -109,6 +126,9 @@ impl Default for Settings {
             restart: Policy::default(),
             on_panic: OnPanic::default(),
             panics_max: 10,
+            start: StartTime::default(),
+            idle_s: 0,
+            idle_ends_run: false,
             after: Vec::new(),
             after_ms: 60_000,
             bounds: Bounds::default(),
@@ -357,6 +377,10 @@ mod tests {
             (json!({"after": [""]}), "after"),
             (json!({"after": "B"}), "after"),
             (json!({"after_ms": -1}), "after_ms"),
+            (json!({"start": "later"}), "start"),
+            (json!({"idle_s": -1}), "idle_s"),
+            (json!({"idle_s": 0.5}), "idle_s"),
+            (json!({"idle_ends_run": 1}), "idle_ends_run"),
             (json!([]), "object"),
         ] {
             let error = Settings::of(&[&given]).unwrap_err();
@@ -364,7 +388,7 @@ mod tests {
         }
         let most = json!({
             "after_ms": u64::MAX, "preflight_ms": u64::MAX, "rollback_window_ms": u64::MAX, "checkpoint_s": u64::MAX,
-            "health_ms": u64::MAX, "bounds": {"cpu_s": u64::MAX, "core_bytes": 0}, "env": {"A": ""},
+            "idle_s": u64::MAX, "health_ms": u64::MAX, "bounds": {"cpu_s": u64::MAX, "core_bytes": 0}, "env": {"A": ""},
         });
         assert!(Settings::of(&[&most]).is_ok());
     }

@@ -35,7 +35,7 @@ const NOT_YET: &str = "the disk has not taken it yet";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SnapshotOccasion {
-    /// The daemon was stopped.
+    /// The daemon was stopped, or fell asleep.
     Stop,
     /// A regular checkpoint was due.
     Checkpoint,

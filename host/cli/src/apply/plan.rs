@@ -168,7 +168,7 @@ fn compared(name: &str, declared: &Declared, found: &PresentDaemon) -> PlannedDa
             now: Some(json!(is_pinned)),
         });
     }
-    let is_down = matches!(status.state.as_str(), "stopped" | "finished");
+    let is_down = matches!(status.state.as_str(), "asleep" | "stopped" | "finished");
     let takes_effect = match changed.is_empty() {
         true => TakesEffect::Unchanged,
         false if is_down => TakesEffect::NextStart,

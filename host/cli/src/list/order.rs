@@ -31,7 +31,7 @@ pub(crate) enum SortColumn {
 }
 
 /// The states in the order in which an operator wants to see them: those that need somebody first.
-const STATES: [&str; 11] = [
+const STATES: [&str; 12] = [
     "failed",
     "crash-loop",
     "degraded",
@@ -41,6 +41,7 @@ const STATES: [&str; 11] = [
     "starting",
     "finished",
     "stopped",
+    "asleep",
     "ready",
     "foreign",
 ];

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::screen::start;
 use super::state::{Described, DescribedInstance, EVENTS_MAX, HostAction, Message};
 use crate::Session;
+use crate::change::is_asleep;
 use crate::client::{Client, EventWait};
 use crate::exit::{Code, code};
 use crate::guest::DaemonAddress;
@@ -144,6 +145,9 @@ fn carry_out(session: &Session, action: HostAction, name: &str) -> Result<String
         let installed: Installed = host.ask(action.command(), &request)?;
         return Ok(match installed.waits {
             true => format!("{name}: the code waits for the next start"),
+            false if is_asleep(&installed) => {
+                format!("{name}: the code waits for the next command")
+            }
             false => format!(
                 "{name}: version {} answers as generation {}",
                 installed.version, installed.generation

@@ -12,6 +12,7 @@ use crate::connection::guest_handle::GuestHandle;
 use crate::connection::pending_calls::CallError;
 use crate::session::connect_hooks;
 use crate::session::gate::{Gate, GatePhase, Lease};
+use crate::session::sleeping::SleepingDaemon;
 
 /// The decision on a guest's next line.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) enum Admission<'p> {
 pub(crate) enum LineTarget<'p> {
     /// The instance of that lease.
     Instance(&'p Arc<Lease>),
+    /// The host answers for the sleeping daemon, or a command wakes it.
+    Asleep(&'p Arc<SleepingDaemon>),
     /// The host refuses each command with this reason.
     Refusal(&'p str),
 }
@@ -43,6 +46,7 @@ impl GatePhase {
             }
             GatePhase::Open(lease) => Admission::Decided(LineTarget::Instance(lease)),
             GatePhase::Shut(reason) => Admission::Decided(LineTarget::Refusal(reason)),
+            GatePhase::Asleep(sleeping) => Admission::Decided(LineTarget::Asleep(sleeping)),
             GatePhase::Waiting => Admission::Waits { is_limited: true },
             GatePhase::Changing => Admission::Waits { is_limited: false },
         }
@@ -63,14 +67,15 @@ impl GatePhase {
     }
 }
 
-/// Waits for an instance, and until its connect hook has ended for this guest. Only one task at a time may do this for
-/// a guest, since it runs the hook.
+/// Waits for an instance, and until its connect hook has ended for this guest. If the daemon sleeps, the command of that
+/// name wakes it. Only one task at a time may do this for a guest, since it runs the hook.
 ///
 /// # Errors
 /// The gate is shut, or no instance came within the limit.
 pub(crate) async fn admitted(
     gate: &Gate,
     guest: &Arc<GuestHandle>,
+    command: &str,
 ) -> Result<Arc<Lease>, CallError> {
     if let Some(lease) = gate.phase().admits(guest) {
         return Ok(Arc::clone(lease));
@@ -83,6 +88,10 @@ pub(crate) async fn admitted(
             Admission::Decided(LineTarget::Instance(lease)) => return Ok(Arc::clone(lease)),
             Admission::Decided(LineTarget::Refusal(reason)) => {
                 return Err(CallError::new(ErrorCode::Unavailable, reason));
+            }
+            Admission::Decided(LineTarget::Asleep(_)) => {
+                gate.wake(command);
+                Err(false)
             }
             Admission::Unannounced(lease) => Ok(Arc::clone(lease)),
             Admission::Waits { is_limited } => Err(is_limited),
@@ -97,11 +106,21 @@ pub(crate) async fn admitted(
             Err(false) => changed.await,
             Err(true) => {
                 let left = gate.limits.instance_wait.saturating_sub(began.elapsed());
-                if tokio::time::timeout(left, changed).await.is_err() {
-                    return Err(CallError::new(ErrorCode::Unavailable, no_instance(gate)));
-                }
+                let waited = tokio::time::timeout(left, changed).await;
+                waited.map_err(|_| CallError::new(ErrorCode::Unavailable, no_instance(gate)))?;
             }
         }
+    }
+}
+
+/// Waits until the connect hook has ended for this guest, if it is due.
+pub(crate) async fn announced(gate: &Gate, guest: &Arc<GuestHandle>) {
+    let hook = match gate.phase().admit(guest) {
+        Admission::Unannounced(lease) => connect_hooks::due(lease, guest, gate.limits.command),
+        _ => None,
+    };
+    if let Some(hook) = hook {
+        hook.await;
     }
 }
 
@@ -125,6 +144,7 @@ mod tests {
     fn name(admission: &Admission<'_>) -> &'static str {
         match admission {
             Admission::Decided(LineTarget::Instance(_)) => "instance",
+            Admission::Decided(LineTarget::Asleep(_)) => "asleep",
             Admission::Decided(LineTarget::Refusal(_)) => "refusal",
             Admission::Unannounced(_) => "unannounced",
             Admission::Waits { is_limited: true } => "waits, limited",
@@ -155,7 +175,7 @@ mod tests {
         let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, manifest);
         let guest = gate.guests.enter();
         assert_eq!(name(&gate.phase().admit(&guest)), "unannounced");
-        assert!(admitted(&gate, &guest).await.is_ok());
+        assert!(admitted(&gate, &guest, "add").await.is_ok());
         assert_eq!(name(&gate.phase().admit(&guest)), "instance");
     }
 
@@ -164,10 +184,10 @@ mod tests {
         let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, Manifest::default());
         let guest = gate.guests.enter();
         gate.hold();
-        let refusal = admitted(&gate, &guest).await.unwrap_err();
+        let refusal = admitted(&gate, &guest, "add").await.unwrap_err();
         assert_eq!(refusal.message, no_instance(&gate));
         gate.hold_for_change();
-        let mut waiting = Box::pin(admitted(&gate, &guest));
+        let mut waiting = Box::pin(admitted(&gate, &guest, "add"));
         tokio::select! {
             _ = &mut waiting => panic!("no limit"),
             () = tokio::time::sleep(10 * gate.limits.instance_wait) => {}

@@ -8,6 +8,7 @@
 
 pub(crate) mod run;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -203,14 +204,9 @@ pub(crate) fn host_body(
     let instance = &lease.instance;
     match command {
         HostCommand::Options => out.extend_from_slice(instance.commands.options().as_bytes()),
-        HostCommand::Help => match asked_for(arguments) {
-            Some(name) => {
-                let help = instance.commands.help_of(&name);
-                let help = help.ok_or_else(|| unknown(&name, &instance.commands))?;
-                out.extend_from_slice(help.as_bytes());
-            }
-            None => out.extend_from_slice(instance.commands.help().as_bytes()),
-        },
+        HostCommand::Help => {
+            out.extend_from_slice(help(&instance.commands, arguments)?.as_bytes());
+        }
         HostCommand::Dae => {
             out.extend_from_slice(json!(instance.identity.credential()).to_string().as_bytes())
         }
@@ -219,6 +215,23 @@ pub(crate) fn host_body(
         }
     }
     Ok(())
+}
+
+/// Returns the answer to `help`: that for one command, if the arguments name one.
+///
+/// # Errors
+/// The arguments name a command that the daemon doesn't have.
+pub(crate) fn help<'c>(
+    commands: &'c CommandTable,
+    arguments: &str,
+) -> Result<Cow<'c, str>, String> {
+    match asked_for(arguments) {
+        Some(name) => {
+            let help = commands.help_of(&name).map(Cow::Owned);
+            help.ok_or_else(|| unknown(&name, commands))
+        }
+        None => Ok(Cow::Borrowed(commands.help())),
+    }
 }
 
 /// The argument of `help`, in each form that an argument may have.

@@ -12,12 +12,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dae_plugin_api::abi::status;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::guest_handle::Guests;
 use crate::connection::reply_budget::ReplyBudget;
 use crate::instance::{CancelPolicy, Instance, StartProgress, WithdrawResult};
 use crate::plugin::completion::{Completion, host_status};
+use crate::session::sleeping::SleepingDaemon;
 use crate::threads::counters::{BatchCounts, Counters};
 use dae_store::config::Limits;
 use dae_store::lock::lock;
@@ -36,6 +38,8 @@ pub enum GatePhase {
     /// One instance replaces another. Lines wait until that succeeds or fails. Each step of the change has its own
     /// limit, so no guest is refused because of a reload.
     Changing,
+    /// There is no instance, and the first command for its code starts one.
+    Asleep(Arc<SleepingDaemon>),
     /// There is no instance, and none is expected: each command is answered with this reason.
     Shut(String),
 }
@@ -183,6 +187,11 @@ pub struct Gate {
     too_many_panics: Notify,
     ends: AtomicU64,
     last_end: Mutex<String>,
+    /// The command that has woken the sleeping daemon, until its supervisor knows.
+    woken_by: Mutex<Option<String>>,
+    woken: Notify,
+    /// The counted commands that the host has answered for an instance.
+    host_answers: AtomicU64,
 }
 
 /// The latest panics in a row, without a command answered between them, of the current instance.
@@ -215,6 +224,9 @@ impl Gate {
             has_panicked: AtomicBool::new(false),
             panics: Mutex::default(),
             too_many_panics: Notify::new(),
+            woken_by: Mutex::default(),
+            woken: Notify::new(),
+            host_answers: AtomicU64::new(0),
         })
     }
 
@@ -231,6 +243,19 @@ impl Gate {
         if tally.panics > 0 || self.has_panicked.load(Ordering::Relaxed) {
             self.count_panics(instance, tally);
         }
+    }
+
+    /// Notes that the host answers a command, which is no work of the daemon.
+    pub(crate) fn note_host_answer(&self) {
+        self.host_answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of commands that the daemon's code was asked for and that have ended.
+    #[must_use]
+    pub fn calls_of_code(&self) -> u64 {
+        let host_answers = self.host_answers.load(Ordering::Relaxed);
+        // A command that the host answers is counted a moment later.
+        self.stats.calls().saturating_sub(host_answers)
     }
 
     #[cold]
@@ -321,6 +346,57 @@ impl Gate {
     #[must_use]
     pub fn last_end(&self) -> String {
         lock(&self.last_end).clone()
+    }
+
+    /// Lets the daemon sleep: the first command for its code wakes it.
+    pub fn sleep(&self, sleeping: Arc<SleepingDaemon>) {
+        self.set(GatePhase::Asleep(sleeping));
+    }
+
+    /// Has the sleeping daemon started for a command of that name, which then waits like at a change. Does nothing if the
+    /// daemon doesn't sleep any more: of many commands at once, one wakes it.
+    #[cold]
+    pub(crate) fn wake(&self, command: &str) {
+        let before = self.phase.rcu(|phase| match &**phase {
+            GatePhase::Asleep(_) => Arc::new(GatePhase::Changing),
+            _ => Arc::clone(phase),
+        });
+        if matches!(*before, GatePhase::Asleep(_)) {
+            *lock(&self.woken_by) = Some(command.to_owned());
+            self.woken.notify_one();
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Waits until a command has woken the daemon, and returns the command's name.
+    pub async fn woken(&self) -> String {
+        loop {
+            if let Some(command) = lock(&self.woken_by).take() {
+                return command;
+            }
+            self.woken.notified().await;
+        }
+    }
+
+    /// Queues lines if nothing runs on the instance, or all that runs ends within `limit`. Returns false, and leaves the
+    /// gate as it was, if something still runs.
+    pub async fn hold_if_unused(&self, leased: &mut LeaseReturn, limit: Duration) -> bool {
+        let lease = match &**self.phase.load() {
+            GatePhase::Open(lease) => Arc::downgrade(lease),
+            _ => return false,
+        };
+        self.hold_for_change();
+        if timeout(limit, &mut leased.given_back).await.is_ok() {
+            return true;
+        }
+        match lease.upgrade() {
+            Some(lease) => {
+                self.set(GatePhase::Open(lease));
+                false
+            }
+            // The last holder has given it back just now.
+            None => true,
+        }
     }
 
     /// Queues lines for a limited time, until the phase changes.

@@ -42,6 +42,8 @@ impl DaeEventKind {
         use DaeEventKind as Kind;
         match self {
             Kind::Started
+            | Kind::Asleep { .. }
+            | Kind::Woken { .. }
             | Kind::ForeignAppeared { .. }
             | Kind::ForeignChanged { .. }
             | Kind::ForeignGone
@@ -126,6 +128,8 @@ fn rarer_event(kind: &DaeEventKind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "file {} quarantined: {why}", short(hash))
         }
         Kind::StateUnsaved { cause } => write!(f, "its state was not saved: {cause}"),
+        Kind::Asleep { .. } => f.write_str("asleep"),
+        Kind::Woken { command } => write!(f, "woken by the command {command}"),
         Kind::Stopped => f.write_str("stopped"),
         Kind::Uninstalled => f.write_str("uninstalled"),
         Kind::ForeignAppeared { credential } => write!(

@@ -50,7 +50,7 @@ impl Palette {
             "ready" => self.success(),
             "foreign" => self.coloured(Color::Cyan),
             "failed" | "crash-loop" | "impostor" => self.failure(),
-            "stopped" | "finished" => self.faint(),
+            "asleep" | "stopped" | "finished" => self.faint(),
             _ => self.warning(),
         }
     }

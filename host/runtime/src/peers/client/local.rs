@@ -340,18 +340,26 @@ pub(super) async fn attend(client: &Client, gate: &Arc<Gate>) -> CallError {
 
 /// Waits for the gate, and sends lines until the client is closed. Returns why there is no connection any more.
 async fn stay(client: &Client, here: &Arc<LocalClient>) -> CallError {
-    let lease = tokio::select! {
-        admitted = admission::admitted(&here.gate, &here.guest) => match admitted {
-            Ok(lease) => lease,
+    let credential = tokio::select! {
+        welcomed = welcomed(here) => match welcomed {
+            Ok(credential) => credential,
             Err(refusal) => return refusal,
         },
         () = client.closed.cancelled() => return client.is_closed(),
     };
-    let credential = lease.instance.identity.credential();
-    drop(lease);
     let _ = here.credential.set(credential.clone());
     client.is_connected(ConnectionStage::Local(Arc::clone(here)), &credential);
     queue::run(client, here).await
+}
+
+/// Waits until the other side is there, and returns its credential. A daemon that sleeps is there: the first call wakes
+/// it.
+async fn welcomed(here: &LocalClient) -> Result<Credential, CallError> {
+    if let GatePhase::Asleep(sleeping) = &**here.gate.phase() {
+        return Ok(sleeping.credential());
+    }
+    let lease = admission::admitted(&here.gate, &here.guest, "dae").await?;
+    Ok(lease.instance.identity.credential())
 }
 
 /// Handles the lines that the other side pushes, until the connection ends. Returns why it did.
@@ -481,7 +489,7 @@ mod tests {
     async fn a_call_that_is_polled_after_a_reload_leaves_the_connect_hook_to_the_clients_task() {
         let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, manifest());
         let guest = gate.guests.enter();
-        assert!(admission::admitted(&gate, &guest).await.is_ok());
+        assert!(admission::admitted(&gate, &guest, "slow").await.is_ok());
         let here = Arc::new(LocalClient::new(&gate, Arc::clone(&guest)));
         let CallProgress::Later(mut reply) = Arc::clone(&here).call(&client(), "slow", "") else {
             panic!("it ends later");

@@ -524,8 +524,18 @@ pub(super) fn error(to: ReplyTo<'_>, code: ErrorCode, text: &str) -> Vec<u8> {
     line
 }
 
+/// Returns the reply with that body.
+pub(super) fn reply(message: &Message<'_>, body: &[u8]) -> Vec<u8> {
+    let mut line = Vec::new();
+    let start = open_reply(&mut line, message.name, message.tag);
+    line.extend_from_slice(body);
+    close_reply(&mut line, start);
+    line
+}
+
 /// Returns the reply to a command that the host answers for a daemon.
 fn host_answer(message: Message<'_>, command: HostCommand, route: ReplyRoute<'_>) -> Vec<u8> {
+    route.gate.note_host_answer();
     let mut line = Vec::new();
     let start = open_reply(&mut line, message.name, message.tag);
     let asked = (command, message.arguments);

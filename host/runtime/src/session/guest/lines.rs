@@ -12,7 +12,7 @@ use dae_common_tcp::{ErrorCode, Fault, Front, Inbox, Line, Message, Protocol, as
 
 use super::answers::{self, AnswerSink, LineBatch, ReplyRoute};
 use super::input::DeferredCommand;
-use super::{Guest, InboxLook, Stream};
+use super::{ANY, Guest, InboxLook, Stream};
 use crate::connection::pending_calls::LineMatch;
 use crate::connection::reply_budget::ReservationBusy;
 use crate::instance::reply::ReplyTo;
@@ -20,6 +20,7 @@ use crate::plugin::command_table::{CommandEntry, OwnCommand, RunsOn};
 use crate::session::admission::{self, Admission, LineTarget};
 use crate::session::dispatch;
 use crate::session::gate::{GatePhase, Lease};
+use crate::session::sleeping::{SleepAnswer, SleepingDaemon};
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
 use dae_store::json5_text;
@@ -253,9 +254,52 @@ impl<S: Stream> Guest<S> {
                 let sink = AnswerSink::new(&mut self.output.outbox, &mut batch.tally, context);
                 self.answers.answer(message, known, route, sink);
             }
+            other => self.answer_without_code(&message, other, batch),
+        }
+    }
+
+    /// Answers a command for a daemon that has no instance now.
+    #[cold]
+    fn answer_without_code(
+        &mut self,
+        message: &Message<'_>,
+        target: LineTarget<'_>,
+        batch: &mut LineBatch<'_>,
+    ) {
+        match target {
+            // Its code answers.
+            LineTarget::Instance(_) => {}
+            LineTarget::Asleep(sleeping) => self.answer_asleep(message, sleeping, batch),
             LineTarget::Refusal(reason) => {
                 let refusal = (ErrorCode::Unavailable, reason);
-                self.refuse((&message).into(), refusal, &mut batch.tally);
+                self.refuse(message.into(), refusal, &mut batch.tally);
+            }
+        }
+    }
+
+    /// Answers a command for a daemon that sleeps. If only its code can answer, the command wakes it, and its line is
+    /// kept until then.
+    fn answer_asleep(
+        &mut self,
+        message: &Message<'_>,
+        sleeping: &SleepingDaemon,
+        batch: &mut LineBatch<'_>,
+    ) {
+        let asked = (message.name, message.arguments);
+        match sleeping.answer(&self.gate, asked) {
+            SleepAnswer::Body(body) => {
+                batch.tally.calls += 1;
+                let reply = answers::reply(message, &body);
+                self.answers
+                    .put(&mut self.output.outbox, message.tag.is_some(), &reply);
+            }
+            SleepAnswer::Unknown(text) => {
+                let refusal = (ErrorCode::UnknownCommand, &*text);
+                self.refuse(message.into(), refusal, &mut batch.tally);
+            }
+            SleepAnswer::Wakes => {
+                self.input.deferred = Some(DeferredCommand::of(message, ANY));
+                self.gate.wake(message.name);
             }
         }
     }

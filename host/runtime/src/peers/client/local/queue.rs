@@ -20,6 +20,8 @@ use crate::connection::pending_calls::{CallError, CallReply};
 use crate::peers::client::Client;
 use crate::session::admission;
 use crate::session::dispatch::{DispatchedCommand, IN_FLIGHT_MAX};
+use crate::session::gate::Lease;
+use crate::session::sleeping;
 
 /// The limit for waiting lines (bytes): as much as may be pushed to a guest.
 const WAITING_BYTES_MAX: usize = EVENT_QUEUE_BYTES_MAX;
@@ -140,7 +142,7 @@ pub(super) async fn run(client: &Client, here: &LocalClient) -> CallError {
     while !here.queue.is_full() {
         if here.is_unannounced() {
             // The result is ignored: each line waits to be admitted itself.
-            let _ = meanwhile(&mut running, admission::admitted(&here.gate, &here.guest)).await;
+            let _ = meanwhile(&mut running, admission::announced(&here.gate, &here.guest)).await;
         }
         let has_space = running.len() < IN_FLIGHT_MAX;
         if let Some(line) = has_space.then(|| here.queue.next()).flatten() {
@@ -208,34 +210,59 @@ async fn run_line(
         _in_flight,
     } = line;
     let command = sent.name.clone();
-    let admitted = admission::admitted(&here.gate, &here.guest).await;
+    if let Some(result) = sleeping::reply(&here.gate, (&command, &sent.arguments)) {
+        has_begun.store(true, Ordering::Relaxed);
+        here.queue.has_begun();
+        return conclude(client, &command, reply, result);
+    }
+    let admitted = admission::admitted(&here.gate, &here.guest, &command).await;
     has_begun.store(true, Ordering::Relaxed);
     let result = match admitted {
         Ok(_) if reply.as_ref().is_some_and(oneshot::Sender::is_closed) => {
             return here.queue.has_begun();
         }
-        Ok(lease) => {
-            let mut running = Box::pin(here.run(lease, sent, reply.is_some()));
-            // The first poll begins it; only then may the next line begin.
-            let first = poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
-            here.queue.has_begun();
-            match first {
-                Poll::Ready(reply) => reply,
-                Poll::Pending => tokio::select! {
-                    reply = running => reply,
-                    () = given_up(reply.as_mut()) => return,
-                },
-            }
-        }
+        Ok(lease) => match run_admitted(here, (lease, sent), &mut reply).await {
+            Some(result) => result,
+            None => return,
+        },
         Err(refusal) => {
             here.queue.has_begun();
             Err(refusal)
         }
     };
+    conclude(client, &command, reply, result);
+}
+
+/// Runs a line. Returns `None` if its caller has given it up.
+async fn run_admitted(
+    here: &LocalClient,
+    (lease, sent): (Arc<Lease>, DispatchedCommand),
+    reply: &mut Option<oneshot::Sender<CallReply>>,
+) -> Option<CallReply> {
+    let mut running = Box::pin(here.run(lease, sent, reply.is_some()));
+    // The first poll begins it; only then may the next line begin.
+    let first = poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
+    here.queue.has_begun();
+    match first {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => tokio::select! {
+            result = running => Some(result),
+            () = given_up(reply.as_mut()) => None,
+        },
+    }
+}
+
+/// Passes the result of a line to its caller, or to the event handlers if it is the refusal of an event.
+fn conclude(
+    client: &Client,
+    command: &str,
+    reply: Option<oneshot::Sender<CallReply>>,
+    result: CallReply,
+) {
     match (reply, result) {
         // The caller may have given up.
         (Some(waiting), reply) => drop(waiting.send(reply)),
-        (None, Err(refusal)) => tell_error(client, &command, &refusal),
+        (None, Err(refusal)) => tell_error(client, command, &refusal),
         (None, Ok(_)) => {}
     }
 }
