@@ -61,7 +61,7 @@ pub use health_timer::HealthTimer;
 pub use shared::{CodeSources, DaemonSpec, SupervisorShared};
 pub(crate) use shared::{CurrentConfig, DaemonDisk};
 pub(crate) use stop::StopSteps;
-pub use tally::{ReloadOutcome, RestartReason};
+pub use tally::ReloadOutcome;
 
 struct Supervisor {
     spec: DaemonSpec,
@@ -86,7 +86,7 @@ struct Monitor {
     /// The restarts so far, for the restart policy.
     history: History,
     /// The reason for the next restart.
-    restart_reason: RestartReason,
+    restart_reason: EndKind,
     health: Health,
     /// The rollback window of new code, while it is open.
     rollback_window: Option<RollbackWindow>,
@@ -419,7 +419,7 @@ impl Supervisor {
             return;
         };
         let identity = Arc::clone(&current.instance.identity);
-        self.monitor.restart_reason = self.restart_reason(&end);
+        self.monitor.restart_reason = self.kind_of(&end);
         let kind = self.kind_of(&end);
         let cause = self.cause_of(&end);
         self.shared
@@ -462,16 +462,6 @@ impl Supervisor {
             let cause = cause.to_owned();
             let (events, name) = (&self.shared.events, &self.spec.name);
             events.send(name, Some(generation), DaeEventKind::Crashed { cause });
-        }
-    }
-
-    fn restart_reason(&self, end: &RunEnd) -> RestartReason {
-        match end {
-            RunEnd::Returned => RestartReason::Returned,
-            RunEnd::Failed(_) => RestartReason::Failed,
-            RunEnd::Crashed(_) => RestartReason::Panicked,
-            RunEnd::Died(_) if self.monitor.health.kill_cause.is_some() => RestartReason::Unhealthy,
-            RunEnd::Died(_) => RestartReason::ProcessEnded,
         }
     }
 
@@ -545,7 +535,7 @@ impl Supervisor {
                     is_failure: true,
                     served: Duration::ZERO,
                 };
-                self.monitor.restart_reason = RestartReason::StartFailed;
+                self.monitor.restart_reason = EndKind::StartFailed;
                 self.follow(end, cause);
             }
         }

@@ -74,7 +74,7 @@ pub struct GuestMeasures {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeMeasures {
     /// The restarts, by their reasons.
-    pub restarts: [(RestartReason, u64); RestartReason::ALL.len()],
+    pub restarts: [(RestartReason, u64); EndKind::OF_RESTARTS.len()],
     /// The reloads, by their outcomes.
     pub reloads: [(ReloadOutcome, u64); ReloadOutcome::ALL.len()],
 }
@@ -134,7 +134,7 @@ impl Inner {
             commands: CommandMeasures::default(),
             guests: GuestMeasures::default(),
             changes: Some(ChangeMeasures {
-                restarts: RestartReason::ALL.map(|reason| (reason, 0)),
+                restarts: EndKind::OF_RESTARTS.map(|reason| (reason, 0)),
                 reloads: ReloadOutcome::ALL.map(|outcome| (outcome, 0)),
             }),
         }

@@ -437,7 +437,7 @@ impl Daemon {
 
     /// Returns the restarts since the host started, by their reasons.
     #[must_use]
-    pub fn restarts(&self) -> [(RestartReason, u64); RestartReason::ALL.len()] {
+    pub fn restarts(&self) -> [(RestartReason, u64); EndKind::OF_RESTARTS.len()] {
         self.now.tally.restarts()
     }
 

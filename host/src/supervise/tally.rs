@@ -4,48 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The reason for a restart: the way in which the instance before it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RestartReason {
-    /// Its `run` returned, and the policy is to restart it all the same.
-    Returned,
-    /// Its `run` failed.
-    Failed,
-    /// Its code panicked.
-    Panicked,
-    /// Its process ended.
-    ProcessEnded,
-    /// The host killed its process, which answered no health checks.
-    Unhealthy,
-    /// It could not be started.
-    #[default]
-    StartFailed,
-}
-
-impl RestartReason {
-    /// All reasons, in the order of their numbers.
-    pub const ALL: [RestartReason; 6] = [
-        RestartReason::Returned,
-        RestartReason::Failed,
-        RestartReason::Panicked,
-        RestartReason::ProcessEnded,
-        RestartReason::Unhealthy,
-        RestartReason::StartFailed,
-    ];
-
-    /// Returns the word for it in metrics.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            RestartReason::Returned => "returned",
-            RestartReason::Failed => "failed",
-            RestartReason::Panicked => "panicked",
-            RestartReason::ProcessEnded => "process_ended",
-            RestartReason::Unhealthy => "unhealthy",
-            RestartReason::StartFailed => "start_failed",
-        }
-    }
-}
+use dae_store::report::EndKind;
 
 /// The outcome of a change that replaces a running instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,13 +39,15 @@ impl ReloadOutcome {
 /// A daemon's counts of restarts and reloads.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    restarts: [AtomicU64; RestartReason::ALL.len()],
+    restarts: [AtomicU64; EndKind::OF_RESTARTS.len()],
     reloads: [AtomicU64; ReloadOutcome::ALL.len()],
 }
 
 impl Tally {
-    pub(super) fn count_restart(&self, reason: RestartReason) {
-        self.restarts[reason as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_restart(&self, reason: EndKind) {
+        if let Some(count) = self.restarts.get(reason as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn count_reload(&self, outcome: ReloadOutcome) {
@@ -98,9 +59,9 @@ impl Tally {
         self.restarts().into_iter().map(|(_, count)| count).sum()
     }
 
-    pub(super) fn restarts(&self) -> [(RestartReason, u64); RestartReason::ALL.len()] {
+    pub(super) fn restarts(&self) -> [(EndKind, u64); EndKind::OF_RESTARTS.len()] {
         let count = |reason| self.restarts[reason as usize].load(Ordering::Relaxed);
-        RestartReason::ALL.map(|reason| (reason, count(reason)))
+        EndKind::OF_RESTARTS.map(|reason| (reason, count(reason)))
     }
 
     pub(super) fn reloads(&self) -> [(ReloadOutcome, u64); ReloadOutcome::ALL.len()] {
@@ -116,7 +77,7 @@ mod tests {
     #[test]
     fn each_reason_and_each_outcome_has_a_count_of_its_own() {
         let tally = Tally::default();
-        for (times, reason) in (1..).zip(RestartReason::ALL) {
+        for (times, reason) in (1..).zip(EndKind::OF_RESTARTS) {
             (0..times).for_each(|_| tally.count_restart(reason));
         }
         assert_eq!(tally.restarts().map(|(_, count)| count), [1, 2, 3, 4, 5, 6]);

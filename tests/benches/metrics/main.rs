@@ -160,7 +160,7 @@ fn measures(daemons: u64, is_called: bool) -> Measures {
             ..GuestMeasures::default()
         },
         changes: Some(ChangeMeasures {
-            restarts: RestartReason::ALL.map(|reason| (reason, number % 3)),
+            restarts: EndKind::OF_RESTARTS.map(|reason| (reason, number % 3)),
             reloads: ReloadOutcome::ALL.map(|outcome| (outcome, number % 5)),
         }),
     };

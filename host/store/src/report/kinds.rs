@@ -16,10 +16,38 @@ pub enum EndKind {
     ProcessEnded,
     /// Its process was killed, since it answered no health check.
     Killed,
+    /// It could not be started; counted as the reason of a restart alone.
+    StartFailed,
     /// A kind of a later version, or an end that an earlier version has told.
     #[default]
     #[serde(other)]
     Unknown,
+}
+
+impl EndKind {
+    /// The reasons of restarts, in the order of their numbers.
+    pub const OF_RESTARTS: [EndKind; 6] = [
+        EndKind::Returned,
+        EndKind::RunFailed,
+        EndKind::Panicked,
+        EndKind::ProcessEnded,
+        EndKind::Killed,
+        EndKind::StartFailed,
+    ];
+
+    /// Returns the name used in JSON and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EndKind::Returned => "returned",
+            EndKind::RunFailed => "run-failed",
+            EndKind::Panicked => "panicked",
+            EndKind::ProcessEnded => "process-ended",
+            EndKind::Killed => "killed",
+            EndKind::StartFailed => "start-failed",
+            EndKind::Unknown => "unknown",
+        }
+    }
 }
 
 /// The relation between a daemon's code and its source file, if it needs somebody's attention.
