@@ -14,10 +14,10 @@ use super::exit::{self, Fault};
 use super::{interrupted, words};
 use dae_store::config::Config;
 use dae_store::daemon_config::{self, DaemonConfig, SettingOrigin, each_leaf};
+use dae_store::difference::Difference;
 use dae_store::json5_text;
 use dae_store::printable::one_line;
 use dae_store::registry::Registry;
-use dae_store::difference::Difference;
 use dae_store::report::{
     ConfigReloaded, ConfigureRequest, Configured, Mode, TakesEffect, ValueChange,
 };

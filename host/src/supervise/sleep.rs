@@ -265,7 +265,7 @@ impl Supervisor {
         let instance = Arc::clone(instance);
         self.now.saver.close().await;
         let generation = instance.identity.generation;
-        let saved = instance.save(self.shared.config.stop_grace()).await?;
+        let saved = instance.save(self.shared.config().stop_grace()).await?;
         let state = KeptState::of(&saved, SnapshotOccasion::Stop, generation)?;
         let states = &self.shared.disk.states;
         let kept = states.keep_with_others(&self.spec.name, &state).await;
