@@ -125,7 +125,6 @@ fn a_command_that_runs_keeps_it_awake_and_so_does_its_run() {
             assert_eq!(runs.ask("echo", &json!([1])), 1);
             assert_eq!(busy.ask(kind, &json!([3_000])), 3_000, "{kind}");
         }
-        expect_state(&ecosystem, "Busy", "ready", 1);
         // It starts at once, and then sleeps like the others.
         assert_eq!(events(&ecosystem, NAME, "woken").len(), 0);
         assert_eq!(sleeps.ask("total", &json!([])), 0);
