@@ -419,8 +419,8 @@ impl Supervisor {
             return;
         };
         let identity = Arc::clone(&current.instance.identity);
-        self.monitor.restart_reason = self.kind_of(&end);
         let kind = self.kind_of(&end);
+        self.monitor.restart_reason = kind;
         let cause = self.cause_of(&end);
         self.shared
             .tell(&self.spec.name, Some(identity.generation), "error", &cause);

@@ -10,9 +10,9 @@ use crate::supervise::Daemon;
 use dae_runtime::os::own_process;
 use dae_runtime::session::gate::Gate;
 use dae_store::registry::DAE_NAME;
-use dae_store::report::Mode;
+use dae_store::report::{EndKind, Mode};
 
-pub use crate::supervise::{ReloadOutcome, RestartReason};
+pub use crate::supervise::ReloadOutcome;
 pub use dae_runtime::os::own_process::OwnProcess;
 pub use dae_runtime::threads::counters::LatencyHistogram;
 
@@ -74,7 +74,7 @@ pub struct GuestMeasures {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeMeasures {
     /// The restarts, by their reasons.
-    pub restarts: [(RestartReason, u64); EndKind::OF_RESTARTS.len()],
+    pub restarts: [(EndKind, u64); EndKind::OF_RESTARTS.len()],
     /// The reloads, by their outcomes.
     pub reloads: [(ReloadOutcome, u64); ReloadOutcome::ALL.len()],
 }

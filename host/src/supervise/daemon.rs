@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::saver::Saver;
 use super::stop::Stopping;
-use super::tally::{ReloadOutcome, RestartReason, Tally};
+use super::tally::{ReloadOutcome, Tally};
 use super::{DaemonSpec, Monitor, Supervisor, SupervisorShared};
 use dae_runtime::peers::directory::CredentialSource;
 use dae_runtime::plugin::identity::Identity;
@@ -25,7 +25,7 @@ use dae_store::durations;
 use dae_store::lock::lock;
 use dae_store::log::LogLimit;
 use dae_store::plugin_store::Artefact;
-use dae_store::report::{CommandChanges, Credential, LastEnd, Mode};
+use dae_store::report::{CommandChanges, Credential, EndKind, LastEnd, Mode};
 use dae_store::snapshots::KeptState;
 
 /// An order to a supervisor. The sender receives the result when it is done.
@@ -437,7 +437,7 @@ impl Daemon {
 
     /// Returns the restarts since the host started, by their reasons.
     #[must_use]
-    pub fn restarts(&self) -> [(RestartReason, u64); EndKind::OF_RESTARTS.len()] {
+    pub fn restarts(&self) -> [(EndKind, u64); EndKind::OF_RESTARTS.len()] {
         self.now.tally.restarts()
     }
 

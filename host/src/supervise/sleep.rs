@@ -16,6 +16,7 @@ use dae_runtime::session::sleeping::SleepingDaemon;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::event::DaeEventKind;
+use dae_store::report::EndKind;
 use dae_store::restart::End;
 use dae_store::settings::{Settings, StartTime};
 use dae_store::sleep_rule::SleepRule;
@@ -200,6 +201,7 @@ impl Supervisor {
                 is_failure: true,
                 served: Duration::ZERO,
             };
+            self.monitor.restart_reason = EndKind::StartFailed;
             self.follow(end, format!("it can't be woken: {cause}"));
         }
     }

@@ -210,7 +210,7 @@ fn first_reply(port: u16) -> f64 {
 /// Stops and starts a subprocess. Returns the time from its start to its first reply (ms).
 fn start(ecosystem: &Ecosystem) -> Result<f64, String> {
     let mut control = ecosystem.control();
-    let mut ask = |command| {
+    let mut ask = |command: &str| {
         let done = control.ask(command, &json!(STARTED));
         done.map_err(|fault| format!("{command}: {fault:?}"))
     };

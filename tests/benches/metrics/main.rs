@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use dae_host::dae::{
     ChangeMeasures, CommandMeasures, DaemonMeasures, GuestMeasures, LatencyHistogram, Measures,
-    OwnProcess, ReloadOutcome, RestartReason,
+    OwnProcess, ReloadOutcome,
 };
-use dae_host::report::Mode;
+use dae_host::report::{EndKind, Mode};
 use serde_json::json;
 
 const DAEMONS_DEFAULT: u64 = 10_000;

@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 
 use dae_host::dae::{ChangeMeasures, DaemonMeasures, Measures, OwnProcess};
 use dae_store::printable;
+use dae_store::report::EndKind;
 
 /// Returns the metrics.
 pub(super) fn text(measures: Measures) -> String {
@@ -94,9 +95,9 @@ fn changes(metrics: &mut Metrics<'_, '_>, daemons: &[DaemonMeasures]) -> fmt::Re
             .filter_map(|one| Some((one, one.changes.as_ref()?)))
     };
     let restarts = changes().flat_map(|(one, ChangeMeasures { restarts, .. })| {
-        let row = |(reason, count): &(dae_host::dae::RestartReason, u64)| {
+        let row = |(reason, count): &(EndKind, u64)| {
             (
-                [("daemon", one.name.as_str()), ("reason", reason.word())],
+                [("daemon", one.name.as_str()), ("reason", reason.as_str())],
                 *count,
             )
         };

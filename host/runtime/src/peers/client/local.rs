@@ -469,6 +469,7 @@ mod tests {
             id: next_id(),
             name: "A".to_owned(),
             heard: EventHandlers::from_the_start(),
+            counts: Arc::default(),
             host: Arc::new(host),
             stage: watch::Sender::new(ConnectionStage::Connecting),
             was_there: AtomicBool::new(true),
