@@ -237,7 +237,8 @@ fn a_pinned_port_is_unpinned_and_stays() {
     let _ = configured(&ecosystem, &["set", &pin]);
     assert_eq!(shown(&ecosystem)["port_pinned"], true);
     let done = configured(&ecosystem, &["unset", "port"]);
-    assert_eq!(done["changed"], json!(["port_pinned: true → false"]));
+    let change = json!({"path": "port_pinned", "from": true, "to": false});
+    assert_eq!(done["changed"], json!([change]));
     let found = shown(&ecosystem);
     assert_eq!(
         (&found["port"], &found["port_pinned"]),

@@ -30,19 +30,16 @@ fn what_needs_no_restart_is_taken_up_and_the_rest_is_named() {
             "daemons": {"Probe": {"panics_max": 3}},
         }));
         let done = reloaded(&ecosystem);
-        assert_eq!(
-            (&done["changed"], &done["needs_restart"]),
-            (
-                &json!(["daemons.Probe.panics_max: - → 3", "start_ms: 10000 → 9000"]),
-                &json!(["command_ms: 30000 → 7000"])
-            ),
-            "{done}"
-        );
-        assert_eq!(done["daemons"][0]["name"], "Probe");
-        assert_eq!(
-            done["daemons"][0]["changed"],
-            json!(["settings.panics_max: 10 → 3"])
-        );
+        let changed = json!([
+            {"path": "daemons.Probe.panics_max", "from": null, "to": 3},
+            {"path": "start_ms", "from": 10000, "to": 9000},
+        ]);
+        let waits = json!([{"path": "command_ms", "from": 30000, "to": 7000}]);
+        let told = (&done["changed"], &done["needs_restart"]);
+        assert_eq!(told, (&changed, &waits), "{done}");
+        let of_probe = json!([{"path": "settings.panics_max", "from": 10, "to": 3}]);
+        let taken_up = json!([{"name": "Probe", "changed": of_probe}]);
+        assert_eq!(done["daemons"], taken_up, "{done}");
         assert_eq!(ecosystem.status("Probe")["generation"], 2);
         assert_eq!(guest.ask("echo", &json!([1])), 1, "its connection stays");
         let again = ecosystem.cli(&["config", "reload"]).ok().stdout;

@@ -275,6 +275,7 @@ fn check_values(ecosystem: &Ecosystem) {
     let graph = print("graph", &["graph"]);
     assert_eq!(graph[0]["callee"], "Counter", "{graph}");
     let _ = print("log", &["log", "Counter", "warn"]);
+    let _ = print("config-reload", &["config", "reload"]);
     let _ = print("config", &["config", "Counter"]);
     let set = ["config", "Counter", "set", "restart.burst_max=9"];
     let set = print("config-set", &set);
