@@ -40,9 +40,9 @@ impl Progress {
     }
 
     /// Shows how many steps are done until nobody holds the other end of the channel.
-    pub(super) fn follow(&self, ended: &Receiver<()>, done: impl Fn() -> u64) {
+    pub(super) fn follow(&self, what: &str, ended: &Receiver<()>, done: impl Fn() -> u64) {
         while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            self.show(done(), "");
+            self.show(done(), what);
         }
     }
 
