@@ -127,7 +127,7 @@ impl Load<'_> {
             drop(running);
             results
                 .progress
-                .follow(&ended, || next.load(Ordering::Relaxed).min(calls));
+                .follow("calls", &ended, || next.load(Ordering::Relaxed).min(calls));
             let joined = threads.into_iter().map(|thread| {
                 let ended = thread.join();
                 ended.unwrap_or_else(|_| {
