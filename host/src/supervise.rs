@@ -93,6 +93,8 @@ struct Monitor {
     next_checkpoint: Option<Instant>,
     /// The watch for the time without a command, if that ends the instance.
     idle: Option<IdleWatch>,
+    /// The times in a row that the daemon stayed awake, since its state could not be saved.
+    unsaved_sleeps: u32,
 }
 
 /// The instance that answers.
