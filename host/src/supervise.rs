@@ -93,6 +93,8 @@ struct Monitor {
     next_checkpoint: Option<Instant>,
     /// The watch for the time without a command, if that ends the instance.
     idle: Option<IdleWatch>,
+    /// The times in a row that the daemon stayed awake, since its state could not be saved.
+    unsaved_sleeps: u32,
 }
 
 /// The instance that answers.
@@ -426,12 +428,7 @@ impl Supervisor {
             .tell(&self.spec.name, Some(identity.generation), "error", &cause);
         self.gate.note_end(&cause);
         self.send_crash(&end, &cause, identity.generation);
-        self.now.running().last_end = Some(LastEnd {
-            kind,
-            cause: cause.clone(),
-            time: jiff::Timestamp::now(),
-            generation: identity.generation,
-        });
+        self.note_last_end((kind, &cause), identity.generation);
         self.now.saver.close().await;
         if !matches!(end, RunEnd::Died(_)) {
             self.retiree(current).retire().await;
@@ -463,6 +460,15 @@ impl Supervisor {
             let (events, name) = (&self.shared.events, &self.spec.name);
             events.send(name, Some(generation), DaeEventKind::Crashed { cause });
         }
+    }
+
+    fn note_last_end(&self, (kind, cause): (EndKind, &str), generation: u64) {
+        self.now.running().last_end = Some(LastEnd {
+            kind,
+            cause: cause.to_owned(),
+            time: jiff::Timestamp::now(),
+            generation,
+        });
     }
 
     fn kind_of(&self, end: &RunEnd) -> EndKind {

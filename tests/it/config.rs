@@ -300,3 +300,21 @@ fn the_values_fit_a_narrow_terminal() {
     let whole = ecosystem.cli(&["config", "Probe"]).ok().stdout;
     assert!(whole.contains(&long), "{whole}");
 }
+
+#[test]
+fn a_port_that_was_not_to_be_had_is_forgotten_with_its_pin() {
+    let (ecosystem, _guest) = probe(&[]);
+    let _ = ecosystem.cli(&["stop", "Probe"]).ok();
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = other.local_addr().expect("an address").port();
+    let _ = configured(&ecosystem, &["set", &format!("port={taken}")]);
+    let _ = ecosystem.cli(&["start", "Probe"]).code(1);
+    let _ = configured(&ecosystem, &["unset", "port"]);
+    let port = ecosystem.until_state("Probe", "ready")["port"].clone();
+    assert_ne!(port, taken);
+    assert_eq!(shown(&ecosystem)["port"], port);
+    drop(other);
+    let done = configured(&ecosystem, &["set", "panics_max=3"]);
+    assert_eq!(done["takes_effect"], "reload", "{done}");
+    assert_eq!(ecosystem.status("Probe")["port"], port);
+}

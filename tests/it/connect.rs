@@ -129,7 +129,7 @@ fn a_daemon_and_a_host_may_end_and_come_back() {
 }
 
 /// A terminal of 80 by 24 in which a command runs.
-struct Tmux {
+pub(crate) struct Tmux {
     socket: PathBuf,
     /// The name in the prompt.
     daemon: String,
@@ -138,6 +138,11 @@ struct Tmux {
 impl Tmux {
     /// Starts `connect` in a terminal. Returns `None` where tmux is not installed.
     fn connect(ecosystem: &Ecosystem, name: &str) -> Option<Self> {
+        Self::start(ecosystem, &format!("connect {name}"), name)
+    }
+
+    /// Starts a command in a terminal. Returns `None` where tmux is not installed.
+    pub(crate) fn start(ecosystem: &Ecosystem, words: &str, name: &str) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
             assert!(
                 std::env::var_os("CI").is_none(),
@@ -152,7 +157,7 @@ impl Tmux {
         };
         let program = ecosystem.command().get_program().to_owned();
         let line = format!(
-            "'{}' --home '{}' connect {name}; echo ended with $?; cat",
+            "'{}' --home '{}' {words}; echo ended with $?; cat",
             program.display(),
             ecosystem.home().display()
         );
@@ -177,7 +182,7 @@ impl Tmux {
         program::run(&mut command, LIMIT).ok().stdout
     }
 
-    fn keys(&self, keys: &[&str]) {
+    pub(crate) fn keys(&self, keys: &[&str]) {
         let _ = self.run(&[&["send-keys"], keys].concat());
     }
 
@@ -197,7 +202,7 @@ impl Tmux {
 
     /// Waits until the screen shows a text.
     #[track_caller]
-    fn until(&self, part: &str) -> String {
+    pub(crate) fn until(&self, part: &str) -> String {
         until(LIMIT, &format!("{part:?} on\n{}", self.screen()), || {
             self.screen().contains(part)
         });

@@ -92,6 +92,15 @@ fn a_daemon_is_shown_by_name_and_forgotten_when_it_is_uninstalled() {
     let svg = ecosystem.cli(&["graph", "--svg"]).ok().stdout;
     assert!(svg.contains("</svg>") && svg.contains(">Counter<"), "{svg}");
 
+    for name in ["", "no name", &"x".repeat(1000)] {
+        let _ = relay.ask_in_vain("ask", &json!([name, "increment"]));
+    }
+    let others = edge(&ecosystem, &json!("Relay"), "(others)").expect("an edge");
+    assert_eq!(
+        (&others["calls"], &others["errors"]),
+        (&json!(3), &json!(3))
+    );
+
     let _ = ecosystem.cli(&["uninstall", "Relay"]).ok();
     assert_eq!(edge(&ecosystem, &json!("Relay"), "Counter"), None);
 }
@@ -104,6 +113,7 @@ fn wrong_words_are_told() {
     assert!(unknown.says(&["Countr", "Counter"]), "{unknown:?}");
     assert_eq!(edges(&ecosystem, &["Counter"]), Vec::<Value>::new());
     let _ = ecosystem.cli(&["graph", "--dot", "--svg"]).code(2);
+    let _ = ecosystem.cli(&["graph", "--dot", "--json"]).code(2);
     let empty = ecosystem.cli(&["graph", "--svg"]).code(2);
     assert!(empty.stdout.is_empty(), "{empty:?}");
     let pattern = ecosystem.cli(&["graph", "a[", "--json"]).code(2);

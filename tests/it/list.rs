@@ -238,7 +238,7 @@ fn a_handler_that_holds_a_thread_shows_and_rates_are_those_of_the_window() {
         control.send("usage", &json!({ "window_ms": window_ms }));
         control.reply()
     };
-    here.send("block [2000]\n");
+    here.send("block [6000]\n");
     until(LIMIT, "the handler shows", || {
         let rows = usage(200).expect("an answer");
         let row = document(&rows, "Here").clone();
@@ -246,7 +246,7 @@ fn a_handler_that_holds_a_thread_shows_and_rates_are_those_of_the_window() {
         assert_eq!(row["memory_bytes"], Value::Null, "{row}");
         row["cpu_percent"].as_f64() > Some(90.0)
     });
-    here.expect("block [2000]");
+    here.expect("block [6000]");
     let rows = usage(100).expect("an answer");
     assert_eq!(document(&rows, "Here")["cpu_percent"], 0.0, "{rows}");
     assert_eq!(document(&rows, "Here")["p50_us"], Value::Null, "{rows}");

@@ -46,6 +46,7 @@ mod packages;
 mod pages;
 mod parts;
 mod private_group;
+mod progress;
 mod prose;
 mod reload;
 mod reply_budget;

@@ -82,6 +82,19 @@ fn a_program_that_does_not_end_is_killed_with_all_that_it_has_started() {
 }
 
 #[test]
+fn an_uninstall_kills_the_program() {
+    let ecosystem = Ecosystem::start();
+    let script = "#!/bin/sh\necho $$ >\"$1/pid\"\nexec sleep 3600\n";
+    let mut guest = with_script(&ecosystem, &[], (script, &json!({})));
+    let _ = guest.ask_in_vain("panic", &json!([]));
+    let pid = until_file(&ecosystem.scratch().join("pid"));
+    let pid: u32 = pid.trim().parse().expect("a process id");
+    assert!(!process::is_gone(pid));
+    let _ = ecosystem.cli(&["uninstall", "Bad"]).ok();
+    until(LIMIT, "the program is gone", || process::is_gone(pid));
+}
+
+#[test]
 fn crashes_during_a_run_and_a_crash_loop_lead_to_one_more_run() {
     let ecosystem = Ecosystem::start();
     let script = "#!/bin/sh\necho \"$DAE_EVENT $DAE_CRASHES\" >>\"$1/all\"\n\

@@ -407,7 +407,9 @@ fn the_quick_start_is_two_commands_and_ci_runs_the_second() {
     assert_eq!(test, "cargo test --workspace");
     let mut ci = Command::new(workspace().join(".ci/run"));
     let steps = program::run(ci.arg("--dry-run"), LIMIT).ok().stdout;
-    let runs_it = steps.lines().any(|step| step == format!("+ {test}"));
+    let runs_it = steps
+        .lines()
+        .any(|step| step == format!("+ {test} --no-fail-fast"));
     assert!(runs_it, "{steps}");
     let is_setup = |fence: &Fence| fence.info == "sh" || fence.info == "bash";
     assert_eq!(

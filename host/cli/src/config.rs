@@ -147,7 +147,7 @@ fn report(session: &Session, done: &Configured) -> Result<()> {
             format!("{name} was restarted and runs by this ({} ms)", done.ms)
         }
         (TakesEffect::NextStart, false) => {
-            format!("{name} is stopped, and has this from its next start on")
+            format!("{name} doesn't run, and has this from its next start on")
         }
     };
     let changed = done.changed.iter().map(|one| format!("  {one}\n"));

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use super::Session;
 use super::client::Client;
+use super::exit::Fault;
 use super::names;
-use super::words::{aligned, latency};
+use super::words::latency;
 use dae_runtime::os::control_client::ControlClient;
 use dae_store::call_graph::GraphEdge;
 use dae_store::printable::one_line;
@@ -36,6 +37,10 @@ pub(super) struct Args {
 
 /// Shows the graph.
 pub(super) fn graph(session: &Session, args: &Args) -> Result<()> {
+    if session.out.json && (args.dot || args.svg) {
+        let text = "--json prints the graph as JSON; leave out --dot and --svg";
+        return Err(Fault::Usage(text.to_owned()).into());
+    }
     let mut host = Client::control(session)?;
     let all: Vec<GraphEdge> = host.ask("graph", &json!([]))?;
     let edges = chosen(&mut host, all, &args.names)?;
@@ -49,12 +54,13 @@ pub(super) fn graph(session: &Session, args: &Args) -> Result<()> {
         return session.out.line(&picture::svg(&edges)?);
     }
     if edges.is_empty() {
-        session
-            .out
-            .note("nobody has called a daemon since the host started");
+        session.out.note(match args.names.is_empty() {
+            true => "nobody has called a daemon since the host started",
+            false => "no calls by or to these daemons since the host started",
+        });
         return Ok(());
     }
-    session.out.line(&aligned(&rows(&edges)))
+    session.out.line(&session.out.texts(&rows(&edges)))
 }
 
 /// Returns the calls by and to the named daemons; without names all of them.

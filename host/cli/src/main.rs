@@ -45,6 +45,7 @@ mod names;
 mod new;
 mod offline;
 mod past;
+mod progress;
 mod query;
 mod run;
 mod service;

@@ -134,6 +134,11 @@ impl Out {
         !self.quiet && !self.json
     }
 
+    /// Returns whether a person watches standard error at a terminal that can redraw a line.
+    pub(super) fn may_draw(&self) -> bool {
+        self.remarks() && io::stderr().is_terminal() && !is_dumb()
+    }
+
     /// Prints a remark for a person on standard error.
     pub(super) fn note(&self, text: &str) {
         if self.remarks() {

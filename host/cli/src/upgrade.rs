@@ -19,6 +19,7 @@ use serde_json::json;
 use super::Session;
 use super::client::Client;
 use super::exit::{ErrorObject, Fault};
+use super::progress::Progress;
 use super::{content_hash, interrupted, time_span, words};
 use dae_store::json_form::text_or_null;
 use dae_store::manifest;
@@ -154,14 +155,22 @@ pub(super) fn upgrade(session: &Session, args: &Args) -> Result<()> {
     };
     let batch = usize::try_from(args.batch).unwrap_or(usize::MAX);
     let with_file = upgrades.partition_point(|one| !matches!(one.outcome, UpgradeOutcome::NoFile));
+    let progress = Progress::of(session, u64::try_from(with_file)?);
+    let mut done = 0;
     for batch in upgrades[..with_file].chunks_mut(batch) {
-        if batch.iter_mut().any(|one| !one.carry_out(&mut client)) {
+        let carry_out = |one: &mut Upgrade| {
+            progress.show(done, &one.name);
+            done += 1;
+            one.carry_out(&mut client)
+        };
+        if !batch.iter_mut().all(carry_out) {
             break;
         }
         if !lasts(&mut client, batch, args.pause)? {
             break;
         }
     }
+    drop(progress);
     match session.out.json {
         true => {
             let rows: Vec<UpgradeDocument<'_>> = upgrades.iter().map(Into::into).collect();

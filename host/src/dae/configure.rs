@@ -63,7 +63,7 @@ impl Dae {
         let name = request.name.clone();
         let _turn = inner.running.turn(&name).await;
         let daemon = inner.known(&name)?;
-        let entry = inner.changed_entry(&request)?;
+        let mut entry = inner.changed_entry(&request)?;
         let before = daemon.glance().spec;
         let after = inner.checked_spec(&before, &entry)?;
         let found = changed_values(&before, &after);
@@ -72,6 +72,8 @@ impl Dae {
         if is_to_do {
             let specs = (before.clone(), after.clone());
             inner.apply(&daemon, specs, begin).await?;
+            // A port that is not pinned may be another one by now.
+            entry.port = daemon.port().or(entry.port);
             if let Err(error) = inner.record_values(&name, entry).await {
                 // The daemon ran by these values just now. If it doesn't any more, its state says why.
                 let _ = inner.apply(&daemon, (after, before), begin).await;

@@ -40,13 +40,12 @@ impl Dae {
                 p99_us: latencies.quantile_us(0.99),
             });
         }
-        for daemon in self.inner.running.daemons() {
-            let name = daemon.gate.name.clone();
-            let known = of_daemons.get(&name).copied().unwrap_or(0);
-            edges.extend(of_guests(
-                name,
-                daemon.gate.stats.calls().saturating_sub(known),
-            ));
+        let daemons = self.inner.running.daemons();
+        let gates = daemons.iter().map(|daemon| &daemon.gate);
+        for gate in gates.chain([&self.inner.endpoint.gate]) {
+            let known = of_daemons.get(&gate.name).copied().unwrap_or(0);
+            let calls = gate.stats.calls().saturating_sub(known);
+            edges.extend(of_guests(gate.name.clone(), calls));
         }
         let order = |edge: &GraphEdge| {
             (

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::runtime::Handle;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::Inner;
 use crate::supervise::{DaeEvents, SupervisorShared};
@@ -41,8 +41,17 @@ struct CrashNews {
 #[derive(Debug, Default)]
 struct Runs {
     running: JoinSet<String>,
-    /// The daemons with a run, each with what waits for its end.
-    waiting: HashMap<String, Option<CrashNews>>,
+    /// The daemons with a run.
+    by_daemon: HashMap<String, DaemonRun>,
+}
+
+/// The run of one daemon.
+#[derive(Debug)]
+struct DaemonRun {
+    /// Ends it, which kills its program.
+    handle: AbortHandle,
+    /// The news that wait for its end.
+    waiting: Option<CrashNews>,
 }
 
 /// Runs programs until the ecosystem is gone.
@@ -64,6 +73,10 @@ async fn follow(inner: Weak<Inner>, events: Option<DaeEvents>) {
     loop {
         let news = tokio::select! {
             event = events.next() => match event {
+                Some(event) if matches!(event.kind, DaeEventKind::Uninstalled) => {
+                    runs.kill(&event.daemon);
+                    None
+                }
                 Some(event) => CrashNews::of(event),
                 None => return,
             },
@@ -97,14 +110,21 @@ impl CrashNews {
 impl Runs {
     /// Notes the end of a daemon's run. Returns what has happened meanwhile.
     fn end(&mut self, name: &str) -> Option<CrashNews> {
-        self.waiting.remove(name).flatten()
+        self.by_daemon.remove(name)?.waiting
+    }
+
+    /// Kills the program of a daemon that is uninstalled. One that is installed under its name begins anew.
+    fn kill(&mut self, name: &str) {
+        if let Some(run) = self.by_daemon.remove(name) {
+            run.handle.abort();
+        }
     }
 
     /// Returns the news if the daemon has no run. Otherwise they wait, in place of earlier ones.
     fn or_wait(&mut self, mut news: CrashNews) -> Option<CrashNews> {
-        match self.waiting.get_mut(&news.event.daemon) {
+        match self.by_daemon.get_mut(&news.event.daemon) {
             None => Some(news),
-            Some(waiting) => {
+            Some(DaemonRun { waiting, .. }) => {
                 news.count += waiting.take().map_or(0, |earlier| earlier.count);
                 *waiting = Some(news);
                 None
@@ -126,8 +146,9 @@ impl Inner {
         };
         let hook = self.hook(&settings, &news);
         let shared = Arc::clone(&self.shared);
-        runs.waiting.insert(name, None);
-        runs.running.spawn(run_one(shared, hook, news.event));
+        let handle = runs.running.spawn(run_one(shared, hook, news.event));
+        let waiting = None;
+        runs.by_daemon.insert(name, DaemonRun { handle, waiting });
     }
 
     fn hook(&self, settings: &Settings, news: &CrashNews) -> Hook {
@@ -196,7 +217,15 @@ mod tests {
     fn what_happens_during_a_run_leads_to_one_more() {
         let mut runs = Runs::default();
         assert!(runs.or_wait(crash("one")).is_some());
-        runs.waiting.insert("A".to_owned(), None);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let handle = runs
+            .running
+            .spawn_on(async { "A".to_owned() }, runtime.handle());
+        let waiting = None;
+        runs.by_daemon
+            .insert("A".to_owned(), DaemonRun { handle, waiting });
         assert!(runs.or_wait(crash("two")).is_none());
         assert!(runs.or_wait(crash("three")).is_none());
         let next = runs.end("A").unwrap();

@@ -67,7 +67,11 @@ impl Dae {
         }
         let before = self.inner.usage_reading().await?;
         let samples = sampled(window).await;
-        let after = self.inner.usage_reading().await?;
+        let mut after = self.inner.usage_reading().await?;
+        if window.is_zero() {
+            // Nothing is measured, however long the readings took.
+            after.at = before.at;
+        }
         Ok(self.inner.usage_rows(&before, &samples, after))
     }
 }

@@ -12,18 +12,22 @@ use super::health::Health;
 use super::reload::cured;
 use super::{Current, OrderResult, Replacement, Supervisor};
 use dae_runtime::plugin::identity::Identity;
+use dae_runtime::session::accept::Listener;
 use dae_runtime::session::sleeping::SleepingDaemon;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::event::DaeEventKind;
 use dae_store::report::EndKind;
 use dae_store::restart::End;
-use dae_store::settings::{Settings, StartTime};
+use dae_store::settings::StartTime;
 use dae_store::sleep_rule::SleepRule;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 /// The looks at the counters in the time without a command. A daemon falls asleep at most one look too late.
 const LOOKS: u32 = 4;
+
+/// The most times that the time without a command doubles after states that could not be saved: 60 s grow to 17 hours.
+const UNSAVED_DOUBLINGS_MAX: u32 = 10;
 
 /// The time in which guests give an idle instance back. A command that runs longer keeps the daemon awake, and holds
 /// the commands of others up for this time, once in `idle_s`.
@@ -43,14 +47,14 @@ pub(super) struct IdleWatch {
 impl IdleWatch {
     /// Starts to watch. All looks are at multiples of their interval from the host's start, so that the machine wakes once
     /// for many daemons.
-    fn of(settings: &Settings, since: Instant) -> Option<Self> {
-        let every = durations::s(settings.idle_s) / LOOKS;
-        (settings.idle_s > 0).then(|| IdleWatch {
+    fn of(idle: Duration, since: Instant) -> Self {
+        let every = idle / LOOKS;
+        IdleWatch {
             every,
             calls: None,
             quiet: 0,
             next: next_look(since, since.elapsed(), every),
-        })
+        }
     }
 
     /// Takes the number of commands so far. Returns whether the daemon has been idle for its time.
@@ -115,22 +119,29 @@ impl Supervisor {
         replacement: Replacement,
         rule: SleepRule,
     ) -> Result<OrderResult, String> {
+        // First the port: without it everything stays as it is.
+        let bound = self.bind(&replacement.spec)?;
         let done = self.put_in(replacement).await?;
-        self.lie_down(rule)?;
+        self.lie_on(bound, rule);
         Ok(done)
     }
 
     /// Listens, and sleeps. Everything of the last instance has been taken away.
     fn lie_down(&mut self, rule: SleepRule) -> Result<OrderResult, String> {
         let bound = self.bind(&self.spec.clone());
-        let (port, listening) = bound.inspect_err(|cause| self.fail(cause))?;
+        let bound = bound.inspect_err(|cause| self.fail(cause))?;
+        self.lie_on(bound, rule);
+        Ok(OrderResult::default())
+    }
+
+    /// Sleeps on that port.
+    fn lie_on(&mut self, (port, listening): (u16, Option<Listener>), rule: SleepRule) {
         if let Some(listening) = listening {
             self.listen(listening);
         }
         self.spec.port = Some(port);
         self.monitor.history.clear();
         self.sleep(rule);
-        Ok(OrderResult::default())
     }
 
     fn fail(&self, cause: &str) {
@@ -206,9 +217,13 @@ impl Supervisor {
         }
     }
 
-    /// Starts to watch for the time without a command.
+    /// Starts to watch for the time without a command. That time is longer after each state that could not be saved.
     pub(super) fn watch_idle(&mut self) {
-        self.monitor.idle = IdleWatch::of(&self.spec.settings, self.shared.since);
+        let idle = durations::s(self.spec.settings.idle_s);
+        let doublings = self.monitor.unsaved_sleeps.min(UNSAVED_DOUBLINGS_MAX);
+        let idle = idle.saturating_mul(1 << doublings);
+        let since = self.shared.since;
+        self.monitor.idle = (!idle.is_zero()).then(|| IdleWatch::of(idle, since));
     }
 
     /// Looks whether the daemon is idle, and lets it fall asleep then.
@@ -253,6 +268,7 @@ impl Supervisor {
         if let Some(current) = self.take_away() {
             self.monitor.health = Health::default();
             self.monitor.rollback_window = None;
+            self.monitor.unsaved_sleeps = 0;
             self.sleep(SleepRule::Idle { idle_s });
             self.retire_aside(current);
         }
@@ -274,8 +290,13 @@ impl Supervisor {
         kept.map_err(|error| format!("{error:#}"))
     }
 
+    /// Goes on after a state that could not be saved. Of several in a row, the first is told.
     fn stay_awake(&mut self, cause: String) {
         self.reopen();
+        self.monitor.unsaved_sleeps = self.monitor.unsaved_sleeps.saturating_add(1);
+        if self.monitor.unsaved_sleeps > 1 {
+            return self.watch_idle();
+        }
         let name = &self.spec.name;
         let generation = self.current.as_ref();
         let generation = generation.map(|current| current.instance.identity.generation);
@@ -293,10 +314,6 @@ mod tests {
 
     #[test]
     fn a_daemon_is_idle_after_its_whole_time_without_a_command() {
-        let settings = Settings {
-            idle_s: 1,
-            ..Settings::default()
-        };
         let now = Instant::now();
         // The commands at each look, and whether the daemon is idle then.
         for looks in [
@@ -311,12 +328,11 @@ mod tests {
             ],
             &[(1, false), (1, false), (1, false), (1, false), (1, true)],
         ] {
-            let mut idle = IdleWatch::of(&settings, now).unwrap();
+            let mut idle = IdleWatch::of(Duration::from_secs(1), now);
             for (at, (calls, is_idle)) in looks.iter().enumerate() {
                 assert_eq!(idle.look(*calls), *is_idle, "{looks:?} at {at}");
             }
         }
-        assert!(IdleWatch::of(&Settings::default(), now).is_none());
     }
 
     #[test]

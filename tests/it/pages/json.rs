@@ -331,13 +331,19 @@ fn an_apply_has_values_and_error_kinds_in_its_rows() {
     };
     declare(&file);
     let path = set.display().to_string();
-    let _ = printed(&ecosystem, "apply", &["apply", "-f", &path, "--dry-run"]);
+    // Without a file for B, the preview fails too.
+    let preview = || {
+        let (output, _) = failed(&ecosystem, &["apply", "-f", &path, "--dry-run"]);
+        fits("apply", &output.json());
+        output.json()
+    };
+    assert_eq!(preview()[0]["error"], Value::Null);
     let (output, error) = failed(&ecosystem, &["apply", "-f", &path]);
     let rows = output.json();
     fits("apply", &rows);
     assert_eq!(rows[1]["error"], error);
     declare(&other);
-    let rows = printed(&ecosystem, "apply", &["apply", "-f", &path, "--dry-run"]);
+    let rows = preview();
     let paths: Vec<_> = rows[0]["changed"]
         .as_array()
         .expect("changes")

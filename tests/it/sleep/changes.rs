@@ -1,5 +1,7 @@
 //! Changes of a daemon that sleeps, and the end of its host.
 
+use std::net::{Ipv4Addr, TcpListener};
+
 use dae_tests::{Ecosystem, Guest};
 use serde_json::json;
 
@@ -36,6 +38,31 @@ fn changes_reach_a_daemon_that_sleeps_and_leave_it_asleep() {
             _ => "in-process",
         };
         assert_eq!(mode, expected);
+    }
+}
+
+#[test]
+fn a_taken_port_is_refused_and_leaves_it_asleep_where_it_was() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let mut guest = asleep_with_five(&ecosystem, flags);
+        let port = ecosystem.status(NAME)["port"].clone();
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let taken = other.local_addr().expect("an address").port();
+        let set = ["config", NAME, "set", &format!("port={taken}")];
+        for _ in 0..2 {
+            let refused = ecosystem.cli(&set).code(1);
+            assert!(refused.says(&[&taken.to_string()]), "{refused:?}");
+            expect_state(&ecosystem, NAME, "asleep", 1);
+            assert_eq!(ecosystem.status(NAME)["port"], port);
+        }
+        assert_eq!(guest.ask("total", &json!([])), 5);
+        assert_eq!(ecosystem.status(NAME)["port"], port);
+        ecosystem.until_state(NAME, "asleep");
+        drop(other);
+        let _ = ecosystem.cli(&set).ok();
+        assert_eq!(ecosystem.status(NAME)["port"], taken);
+        assert_eq!(ecosystem.guest(NAME).ask("total", &json!([])), 5);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use super::CallArgs;
 use crate::Session;
 use crate::exit::Fault;
 use crate::guest::DaemonAddress;
+use crate::progress::Progress;
 use crate::run::CODE_INTERRUPTED;
 
 /// The significant digits of a latency. Three keep the histogram at some 100 KB.
@@ -88,6 +89,7 @@ impl Load<'_> {
             guests: guests.collect::<Result<_>>()?,
             calls,
             began: Instant::now(),
+            progress: Progress::of(session, calls),
             printing: Mutex::new(()),
         });
         results.print_if_interrupted(session);
@@ -107,16 +109,25 @@ impl Load<'_> {
     fn make_calls(&self, results: &LoadResults) -> Result<()> {
         let (next, calls) = (&AtomicU64::new(0), results.calls);
         thread::scope(|scope| {
+            let (running, ended) = mpsc::channel::<()>();
             let guests = results.guests.iter();
             let threads: Vec<_> = guests
                 .map(|guest| {
-                    let one = move || self.one_guest(guest, next, calls);
+                    let running = running.clone();
+                    let one = move || {
+                        let _running = running;
+                        self.one_guest(guest, next, calls)
+                    };
                     thread::Builder::new().spawn_scoped(scope, one)
                 })
                 .collect::<Result<_, _>>()
                 .context(
                     "cannot start a thread for each connection; choose a smaller --concurrency",
                 )?;
+            drop(running);
+            results
+                .progress
+                .follow("calls", &ended, || next.load(Ordering::Relaxed).min(calls));
             let joined = threads.into_iter().map(|thread| {
                 let ended = thread.join();
                 ended.unwrap_or_else(|_| {
@@ -175,6 +186,7 @@ struct LoadResults {
     guests: Vec<Mutex<OneGuest>>,
     calls: u64,
     began: Instant,
+    progress: Progress,
     /// Held while the results are printed, so that this happens once.
     printing: Mutex<()>,
 }
@@ -209,6 +221,7 @@ impl LoadResults {
 
     fn print(&self, session: &Session) -> Result<LoadReport> {
         let seconds = self.began.elapsed().as_secs_f64();
+        self.progress.end();
         let (latencies, report) = summary(&self.guests, seconds)?;
         match session.out.json {
             true => session.out.document(&report)?,

@@ -61,9 +61,13 @@ fn quoted(text: &str) -> String {
 /// # Errors
 /// There are more than 200 edges, or none.
 pub(super) fn svg(edges: &[GraphEdge]) -> Result<String> {
-    if edges.is_empty() || edges.len() > SVG_EDGES_MAX {
+    if edges.is_empty() {
+        let text = "there are no calls to draw; --dot prints an empty graph";
+        return Err(Fault::Usage(text.to_owned()).into());
+    }
+    if edges.len() > SVG_EDGES_MAX {
         let text = format!(
-            "a picture shows 1 to {SVG_EDGES_MAX} pairs of a caller and a daemon, and there are {}; \
+            "a picture shows at most {SVG_EDGES_MAX} pairs of a caller and a daemon, and there are {}; \
              name some daemons, or give the output of --dot to Graphviz",
             edges.len()
         );

@@ -10,19 +10,27 @@ use std::time::Instant;
 
 use crate::threads::counters::{BatchCounts, CounterSnapshot, Shard};
 use dae_store::lock::lock;
+use dae_store::registry::{DAE_NAME, check_name};
 
 /// One call in so many is timed.
 const TIMED_ONE_IN: u64 = 16;
 
-/// The largest number of pairs. Names that daemons make up must not fill the memory: a timed pair takes 1.3 KB.
-const PAIRS_MAX: usize = 50_000;
+/// The largest number of names that a caller has counts for. Names that a guest makes up, and that a daemon calls for it,
+/// must not fill the memory: a timed pair takes 1.3 KB.
+const CALLED_MAX: usize = 256;
 
-/// The counts of all pairs of a caller and a called daemon.
+/// The called one of all names above that number, and of texts that are no names. It is no name itself.
+const OTHERS: &str = "(others)";
+
+/// The counts of all callers, by the names that they call.
 #[derive(Debug, Default)]
-pub struct CallGraph(Mutex<HashMap<Pair, Arc<PairCounts>>>);
+pub struct CallGraph(Mutex<HashMap<String, Called>>);
+
+/// The counts of one caller.
+type Called = HashMap<String, Arc<PairCounts>>;
 
 /// A daemon that calls, and the name that it calls.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// The name of the daemon that calls.
     pub caller: String,
@@ -49,34 +57,39 @@ pub(crate) struct StartedCall {
 impl CallGraph {
     /// Returns the counts of that pair, for a connection between the two.
     pub(crate) fn pair(&self, caller: &str, callee: &str) -> Arc<PairCounts> {
-        let pair = Pair {
-            caller: caller.to_owned(),
-            callee: callee.to_owned(),
-        };
-        let mut pairs = lock(&self.0);
-        if pairs.len() >= PAIRS_MAX && !pairs.contains_key(&pair) {
-            pairs.retain(|_, counts| Arc::strong_count(counts) > 1);
-            if pairs.len() >= PAIRS_MAX {
-                // Counted for nobody.
-                return Arc::default();
-            }
+        let mut callers = lock(&self.0);
+        let called = callers.entry(caller.to_owned()).or_default();
+        if let Some(counts) = called.get(callee) {
+            return Arc::clone(counts);
         }
-        Arc::clone(pairs.entry(pair).or_default())
+        let is_name = callee == DAE_NAME || check_name(callee).is_ok();
+        let name = match is_name && called.len() < CALLED_MAX {
+            true => callee,
+            false => OTHERS,
+        };
+        Arc::clone(called.entry(name.to_owned()).or_default())
     }
 
     /// Forgets the calls of a daemon that is uninstalled.
     pub(crate) fn forget(&self, caller: &str) {
-        lock(&self.0).retain(|pair, _| pair.caller != caller);
+        lock(&self.0).remove(caller);
     }
 
     /// Returns the pairs with at least one call, in no order.
     #[must_use]
     pub fn pairs(&self) -> Vec<(Pair, Arc<PairCounts>)> {
-        let pairs = lock(&self.0);
-        let called = pairs.iter().filter(|(_, counts)| counts.calls() > 0);
-        called
-            .map(|(pair, counts)| (pair.clone(), Arc::clone(counts)))
-            .collect()
+        let callers = lock(&self.0);
+        let all = callers.iter().flat_map(|(caller, called)| {
+            let called = called.iter().filter(|(_, counts)| counts.calls() > 0);
+            called.map(|(callee, counts)| {
+                let pair = Pair {
+                    caller: caller.clone(),
+                    callee: callee.clone(),
+                };
+                (pair, Arc::clone(counts))
+            })
+        });
+        all.collect()
     }
 }
 
@@ -164,13 +177,18 @@ mod tests {
     #[test]
     fn made_up_names_do_not_fill_the_memory() {
         let graph = CallGraph::default();
-        let held: Vec<_> = (0..PAIRS_MAX)
-            .map(|number| graph.pair("Front", &number.to_string()))
-            .collect();
-        graph.pair("Front", "one more").start().ended(false);
-        assert_eq!(graph.pairs().len(), 0, "there is no room for it");
-        drop(held);
-        graph.pair("Front", "one more").start().ended(false);
-        assert_eq!(graph.pairs().len(), 1, "nobody holds the others");
+        let called = |name: &str| graph.pair("Front", name).start().ended(true);
+        (0..2 * CALLED_MAX).for_each(|number| called(&format!("N{number}")));
+        called("");
+        called(&"x".repeat(100_000));
+        called("N0");
+        let pairs = graph.pairs();
+        assert_eq!(pairs.len(), CALLED_MAX + 1);
+        let calls = |name: &str| {
+            let mut found = pairs.iter().filter(|(pair, _)| pair.callee == name);
+            found.next().map(|(_, counts)| counts.calls())
+        };
+        let others = u64::try_from(CALLED_MAX).unwrap() + 2;
+        assert_eq!((calls(OTHERS), calls("N0")), (Some(others), Some(2)));
     }
 }

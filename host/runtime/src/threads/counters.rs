@@ -64,7 +64,8 @@ const CALLS_AT_ONCE_MAX: u64 = 1_000_000;
 impl RemoteCounts {
     fn of(counting: &Arc<dyn CounterSource>) -> Self {
         RemoteCounts {
-            seen: Box::new(counting.counted().numbers()),
+            // It has counted from zero on, and may have begun before it is included.
+            seen: Box::new([0; 3 + BUCKETS]),
             counting: Arc::clone(counting),
             looked_at: Instant::now(),
             counted: Box::default(),
@@ -507,13 +508,15 @@ mod tests {
     #[test]
     fn a_process_is_believed_what_it_can_have_answered_and_no_more() {
         let (stats, process) = (Counters::default(), Arc::new(Process::default()));
-        stats.include(&(Arc::clone(&process) as Arc<dyn CounterSource>));
-        let tally = BatchCounts {
-            calls: 5,
-            errors: 1,
+        let tally = |calls, errors| BatchCounts {
+            calls,
+            errors,
             panics: 0,
         };
-        process.0.add(tally, Duration::from_micros(1));
+        // It may answer before it is included.
+        process.0.add(tally(2, 0), Duration::from_micros(1));
+        stats.include(&(Arc::clone(&process) as Arc<dyn CounterSource>));
+        process.0.add(tally(3, 1), Duration::from_micros(1));
         assert_eq!((stats.calls(), stats.errors()), (5, 1));
         process.0.calls.store(9_235_216_492_790_489_471, Relaxed);
         assert_eq!(stats.calls(), 5);
