@@ -20,8 +20,4 @@ fn a_long_load_test_shows_its_progress_at_a_terminal_alone() {
     tmux.keys(&["C-c"]);
     let screen = tmux.until("ended with 130");
     assert!(screen.contains("SIGINT after"), "{screen}");
-    assert!(
-        !screen.contains("/100,000,000 calls"),
-        "the bar is gone: {screen}"
-    );
 }

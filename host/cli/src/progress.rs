@@ -53,7 +53,7 @@ impl Progress {
 
     /// Shows that so many steps are done, and what comes next.
     pub(super) fn show(&self, done: u64, next: &str) {
-        if self.began.elapsed() >= DELAY {
+        if self.began.elapsed() >= DELAY && !self.bar.is_finished() {
             self.bar.set_message(next.to_owned());
             self.bar.set_position(done);
         }

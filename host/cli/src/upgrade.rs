@@ -153,24 +153,8 @@ pub(super) fn upgrade(session: &Session, args: &Args) -> Result<()> {
         (None, Some(name), Some(file)) => vec![one(&mut client, name, file)?],
         _ => bail!("upgrade takes a daemon and a file, or --all and a directory"),
     };
-    let batch = usize::try_from(args.batch).unwrap_or(usize::MAX);
     let with_file = upgrades.partition_point(|one| !matches!(one.outcome, UpgradeOutcome::NoFile));
-    let progress = Progress::of(session, u64::try_from(with_file)?);
-    let mut done = 0;
-    for batch in upgrades[..with_file].chunks_mut(batch) {
-        let carry_out = |one: &mut Upgrade| {
-            progress.show(done, &one.name);
-            done += 1;
-            one.carry_out(&mut client)
-        };
-        if !batch.iter_mut().all(carry_out) {
-            break;
-        }
-        if !lasts(&mut client, batch, args.pause)? {
-            break;
-        }
-    }
-    drop(progress);
+    carry_out_all(session, args, (&mut client, &mut upgrades[..with_file]))?;
     match session.out.json {
         true => {
             let rows: Vec<UpgradeDocument<'_>> = upgrades.iter().map(Into::into).collect();
@@ -189,6 +173,30 @@ pub(super) fn upgrade(session: &Session, args: &Args) -> Result<()> {
         Some(text) => Err(anyhow::Error::msg(text)),
         None => Ok(()),
     }
+}
+
+/// Carries the upgrades out in batches, until one fails or doesn't last.
+fn carry_out_all(
+    session: &Session,
+    args: &Args,
+    (client, upgrades): (&mut Client<ControlClient>, &mut [Upgrade]),
+) -> Result<()> {
+    let progress = Progress::of(session, u64::try_from(upgrades.len())?);
+    let batch = usize::try_from(args.batch).unwrap_or(usize::MAX);
+    let mut done = 0;
+    for batch in upgrades.chunks_mut(batch) {
+        for one in batch.iter_mut() {
+            progress.show(done, &one.name);
+            done += 1;
+            if !one.carry_out(client) {
+                return Ok(());
+            }
+        }
+        if !lasts(client, batch, args.pause)? {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 impl Upgrade {
