@@ -197,11 +197,11 @@ impl Site {
     }
 }
 
-/// Serves connections for good. Those in progress end with the returned future.
+/// Accepts and serves connections until the returned future is dropped, which also ends those in progress.
 async fn accept(listener: Arc<TcpListener>, site: Arc<Site>) {
     let mut connections = JoinSet::new();
     while let Ok(permit) = Arc::clone(&site.connections).acquire_owned().await {
-        // Those that have ended are forgotten.
+        // Drops the results of finished connections, which would pile up in the set.
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -250,7 +250,7 @@ impl Scraper {
     }
 }
 
-/// Serves one request. A client that breaks HTTP or a limit is told so by hyper, or loses its connection.
+/// Serves one request. For a malformed or too large one, hyper sends an error response or closes the connection.
 async fn serve(stream: TcpStream, client: &Scraper, site: &Site) {
     let Ok(here) = stream.local_addr() else {
         return;

@@ -184,7 +184,7 @@ impl Inner {
             DaemonState::Stopped | DaemonState::Finished | DaemonState::Starting => {
                 daemon.prepare(begin, replacement).await
             }
-            // The listener alone moves.
+            // Only the listener changes; the daemon stays asleep.
             DaemonState::Asleep { .. } => daemon.replace(begin, replacement).await,
             _ if is_moved => return self.restart_at(daemon, (before, replacement), begin).await,
             _ => daemon.replace(begin, replacement).await,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::runtime::Handle;
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinHandle, JoinSet};
 
 use super::Inner;
 use crate::supervise::{DaeEvents, SupervisorShared};
@@ -80,7 +80,9 @@ async fn follow(inner: Weak<Inner>, events: Option<DaeEvents>) {
                 Some(event) => CrashNews::of(event),
                 None => return,
             },
-            Some(done) = runs.running.join_next() => done.ok().and_then(|name| runs.end(&name)),
+            Some(done) = runs.running.join_next_with_id() => {
+                done.ok().and_then(|(id, name)| runs.end(id, &name))
+            }
         };
         let Some(news) = news else { continue };
         let Some(inner) = inner.upgrade() else { return };
@@ -89,7 +91,7 @@ async fn follow(inner: Weak<Inner>, events: Option<DaeEvents>) {
 }
 
 impl CrashNews {
-    /// Returns what a program is run for, if the event is such.
+    /// Returns the crash that the event reports, if `on_crash` runs a program for it.
     fn of(event: DaeEvent) -> Option<Self> {
         let (word, cause) = match &event.kind {
             DaeEventKind::Crashed { cause } => ("crashed", cause),
@@ -109,11 +111,15 @@ impl CrashNews {
 
 impl Runs {
     /// Notes the end of a daemon's run. Returns what has happened meanwhile.
-    fn end(&mut self, name: &str) -> Option<CrashNews> {
+    fn end(&mut self, id: Id, name: &str) -> Option<CrashNews> {
+        // Another daemon may have got the name, and a run, since this one was uninstalled.
+        self.by_daemon
+            .get(name)
+            .filter(|run| run.handle.id() == id)?;
         self.by_daemon.remove(name)?.waiting
     }
 
-    /// Kills the program of a daemon that is uninstalled. One that is installed under its name begins anew.
+    /// Kills the program of an uninstalled daemon. A later daemon of the same name has no run.
     fn kill(&mut self, name: &str) {
         if let Some(run) = self.by_daemon.remove(name) {
             run.handle.abort();
@@ -223,12 +229,17 @@ mod tests {
         let handle = runs
             .running
             .spawn_on(async { "A".to_owned() }, runtime.handle());
-        let waiting = None;
+        let (id, waiting) = (handle.id(), None);
         runs.by_daemon
             .insert("A".to_owned(), DaemonRun { handle, waiting });
         assert!(runs.or_wait(crash("two")).is_none());
         assert!(runs.or_wait(crash("three")).is_none());
-        let next = runs.end("A").unwrap();
+        // The late end of a run that an earlier daemon of the name had.
+        let earlier = runs
+            .running
+            .spawn_on(async { "A".to_owned() }, runtime.handle());
+        assert!(runs.end(earlier.id(), "A").is_none());
+        let next = runs.end(id, "A").unwrap();
         assert_eq!((&*next.cause, next.count), ("three", 2));
         assert!(runs.or_wait(next).is_some());
     }

@@ -69,7 +69,7 @@ impl Dae {
         let samples = sampled(window).await;
         let mut after = self.inner.usage_reading().await?;
         if window.is_zero() {
-            // Nothing is measured, however long the readings took.
+            // A window of zero measures nothing, although the two readings take some time.
             after.at = before.at;
         }
         Ok(self.inner.usage_rows(&before, &samples, after))

@@ -79,7 +79,7 @@ impl Supervisor {
     /// Starts the daemon, or lets it sleep until its first command, by its settings.
     pub(super) async fn make_ready(&mut self) -> Result<OrderResult, String> {
         match self.current.is_none() && self.spec.settings.start == StartTime::OnDemand {
-            true => self.lie_down(SleepRule::OnDemand),
+            true => self.listen_asleep(SleepRule::OnDemand),
             false => self.start_if_needed().await,
         }
     }
@@ -89,8 +89,8 @@ impl Supervisor {
         &mut self,
         replacement: Replacement,
     ) -> Result<OrderResult, String> {
-        match self.sleeps_on(&replacement) {
-            Some(rule) => self.put_to_bed(replacement, rule).await,
+        match self.rule_of_sleeper(&replacement) {
+            Some(rule) => self.replace_asleep(replacement, rule).await,
             None => self.take_over(replacement).await,
         }
     }
@@ -100,7 +100,7 @@ impl Supervisor {
     }
 
     /// Returns the rule by which the replacement of this daemon sleeps, if no instance is there and none is to start.
-    fn sleeps_on(&self, replacement: &Replacement) -> Option<SleepRule> {
+    fn rule_of_sleeper(&self, replacement: &Replacement) -> Option<SleepRule> {
         if self.current.is_some() {
             return None;
         }
@@ -114,7 +114,7 @@ impl Supervisor {
     }
 
     /// Makes the next command start the replacement. Only its preflight runs now.
-    async fn put_to_bed(
+    async fn replace_asleep(
         &mut self,
         replacement: Replacement,
         rule: SleepRule,
@@ -122,20 +122,20 @@ impl Supervisor {
         // First the port: without it everything stays as it is.
         let bound = self.bind(&replacement.spec)?;
         let done = self.put_in(replacement).await?;
-        self.lie_on(bound, rule);
+        self.enter_sleep(bound, rule);
         Ok(done)
     }
 
-    /// Listens, and sleeps. Everything of the last instance has been taken away.
-    fn lie_down(&mut self, rule: SleepRule) -> Result<OrderResult, String> {
+    /// Opens the listener and enters the state asleep. The last instance must have ended.
+    fn listen_asleep(&mut self, rule: SleepRule) -> Result<OrderResult, String> {
         let bound = self.bind(&self.spec.clone());
         let bound = bound.inspect_err(|cause| self.fail(cause))?;
-        self.lie_on(bound, rule);
+        self.enter_sleep(bound, rule);
         Ok(OrderResult::default())
     }
 
-    /// Sleeps on that port.
-    fn lie_on(&mut self, (port, listening): (u16, Option<Listener>), rule: SleepRule) {
+    /// Enters the state asleep with that port.
+    fn enter_sleep(&mut self, (port, listening): (u16, Option<Listener>), rule: SleepRule) {
         if let Some(listening) = listening {
             self.listen(listening);
         }
@@ -256,7 +256,7 @@ impl Supervisor {
             return self.watch_idle();
         }
         if self.gate.calls_of_code() != calls {
-            // One came after the look.
+            // A command arrived between the check and the hold.
             self.reopen();
             return self.watch_idle();
         }
@@ -290,7 +290,7 @@ impl Supervisor {
         kept.map_err(|error| format!("{error:#}"))
     }
 
-    /// Goes on after a state that could not be saved. Of several in a row, the first is told.
+    /// Keeps the daemon awake because its state could not be saved. Reports only the first of several failures in a row.
     fn stay_awake(&mut self, cause: String) {
         self.reopen();
         self.monitor.unsaved_sleeps = self.monitor.unsaved_sleeps.saturating_add(1);

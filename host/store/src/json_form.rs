@@ -16,7 +16,7 @@ pub fn time_text(time: Timestamp) -> String {
 /// Writes a time with milliseconds.
 ///
 /// # Errors
-/// Those of the serializer.
+/// Any error of the serializer.
 pub fn time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time_text(*time))
 }
@@ -24,7 +24,7 @@ pub fn time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::
 /// Writes a time with milliseconds, or `null`.
 ///
 /// # Errors
-/// Those of the serializer.
+/// Any error of the serializer.
 pub fn time_or_null<S: Serializer>(
     time: &Option<Timestamp>,
     serializer: S,
@@ -40,7 +40,7 @@ pub mod text_or_null {
     /// Writes the text, or `null` for an empty one.
     ///
     /// # Errors
-    /// Those of the serializer.
+    /// Any error of the serializer.
     pub fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
         Some(text)
             .filter(|text| !text.is_empty())
@@ -50,7 +50,7 @@ pub mod text_or_null {
     /// Reads a text, or an empty one for `null`.
     ///
     /// # Errors
-    /// Those of the deserializer.
+    /// Any error of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
         Option::deserialize(deserializer).map(Option::unwrap_or_default)
     }

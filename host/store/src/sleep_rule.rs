@@ -16,7 +16,7 @@ pub enum SleepRule {
     OnDemand,
     /// No command came for a while.
     Idle {
-        /// That time (s), `idle_s`.
+        /// The time without a command (s), the setting `idle_s`.
         idle_s: u64,
     },
 }

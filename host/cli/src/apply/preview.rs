@@ -13,7 +13,7 @@ use dae_store::manifest;
 /// Checks that each name in an `after` is that of a daemon, declared or present.
 ///
 /// # Errors
-/// One is not; the text names it.
+/// A name belongs to no daemon; the text names it.
 pub(super) fn check_after(set: &DeclaredSet, present: &[PresentDaemon]) -> Result<()> {
     let known = || {
         let there = present.iter().map(|one| one.status.name.as_str());
@@ -36,7 +36,7 @@ pub(super) fn check_after(set: &DeclaredSet, present: &[PresentDaemon]) -> Resul
 /// Checks that no port is declared twice.
 ///
 /// # Errors
-/// One is; the text names it.
+/// Two daemons have the same port; the text names both.
 pub(super) fn check_ports(daemons: &BTreeMap<String, Declared>) -> Result<()> {
     let mut by_port: BTreeMap<u16, &str> = BTreeMap::new();
     for (name, declared) in daemons {

@@ -12,7 +12,7 @@ use crate::threads::counters::{BatchCounts, CounterSnapshot, Shard};
 use dae_store::lock::lock;
 use dae_store::registry::{DAE_NAME, check_name};
 
-/// One call in so many is timed.
+/// The sampling interval: one call out of this many is timed.
 const TIMED_ONE_IN: u64 = 16;
 
 /// The largest number of names that a caller has counts for. Names that a guest makes up, and that a daemon calls for it,
@@ -129,7 +129,7 @@ impl PairCounts {
 }
 
 impl StartedCall {
-    /// Counts the end of the call. A call that is cancelled counts as begun alone.
+    /// Counts the end of the call. A cancelled call never gets here: it is counted as a call, without a result or a time.
     pub(crate) fn ended(self, is_error: bool) {
         if is_error {
             self.pair.errors.fetch_add(1, Relaxed);

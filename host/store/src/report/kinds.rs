@@ -16,7 +16,7 @@ pub enum EndKind {
     ProcessEnded,
     /// Its process was killed, since it answered no health check.
     Killed,
-    /// It could not be started; counted as the reason of a restart alone.
+    /// The instance could not be started. Used only as the reason for a restart.
     StartFailed,
     /// A kind of a later version, or an end that an earlier version has told.
     #[default]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
-    /// Nothing that the daemon's code logs.
+    /// No record of the daemon's code.
     Off,
     /// Errors.
     Error,
@@ -61,7 +61,7 @@ pub struct LogLevelRequest {
 pub struct DaemonLogLevel {
     /// The daemon's name.
     pub name: String,
-    /// The level that counts.
+    /// The level in effect.
     pub level: LogLevel,
     /// The setting `log_level`, by which the next host decides.
     pub setting: LogLevel,

@@ -60,7 +60,7 @@ impl std::fmt::Debug for HookLog {
 struct RunningHook {
     process: WorkerProcess,
     is_reaped: bool,
-    /// Set once it has ended. Its output is read for a moment longer.
+    /// True once the program has ended. Its output is read for a short time after that.
     ended: watch::Sender<bool>,
 }
 

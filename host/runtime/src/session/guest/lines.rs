@@ -267,7 +267,7 @@ impl<S: Stream> Guest<S> {
         batch: &mut LineBatch<'_>,
     ) {
         match target {
-            // Its code answers.
+            // The caller has passed the command to the instance already.
             LineTarget::Instance(_) => {}
             LineTarget::Asleep(sleeping) => self.answer_asleep(message, sleeping, batch),
             LineTarget::Refusal(reason) => {
