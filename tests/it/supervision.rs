@@ -3,6 +3,7 @@
 //! Rules that hold in both modes are tested in both. The policies use small numbers, so that a crash loop is found
 //! within milliseconds; the supervisor's unit tests cover the defaults.
 
+mod async_hand_offs;
 mod batches;
 mod ends;
 #[cfg(debug_assertions)]

@@ -34,7 +34,8 @@
 //!
 //! - **Recall.** The host takes a guest that is handed off, at once. It asks for a guest that is held, and the worker
 //!   hands it back at the next line. Reasons: a reload, an event, the end of the daemon, a second of silence.
-//! - **Hand-back.** The worker returns the guest unasked if it meets anything but a quick command.
+//! - **Hand-back.** The worker returns the guest unasked if it meets a command that doesn't end at once. If that is an async
+//!   command which has begun and waits, the worker goes on with it, and sends its end as that of a call with the hand-off's id.
 //! - **Seizure.** If the command does not end, the host first closes the turn by the word of the line (`line`), so that
 //!   no further line begins, and then seizes the guest by the word of the slot. It reads the worker's unfinished work
 //!   ([`HandOffState::lost_work`]), answers the line that had begun with an error, and goes on with the rest.
@@ -103,7 +104,7 @@ pub(crate) use messages::{HandedBack, Terms};
 pub(crate) use progress::{Begun, CommandPosition};
 pub(crate) use state::{HandOffState, Position};
 pub(crate) use threshold::HandOffThreshold;
-pub(crate) use worker::{AbortOnPanic, ServedDaemon, WorkerHandOffs};
+pub(crate) use worker::{AbortOnPanic, ServedDaemon, Started, WaitingCommand, WorkerHandOffs};
 
 #[cfg(all(test, target_os = "linux"))]
 mod model;

@@ -11,6 +11,7 @@ pub mod reply;
 mod start;
 pub mod worker;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Context;
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub struct Instance {
     latency: Arc<LatencyClasses>,
     manifest: Arc<Manifest>,
     body: Body,
+    /// The commands of a subprocess that are futures and did not have to wait the last time, by their index.
+    at_once: Box<[AtomicBool]>,
     running: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -82,6 +85,7 @@ impl Instance {
             latency: LatencyClasses::of(number, manifest.commands.len()),
             manifest: Arc::new(manifest),
             body: Body::BuiltIn(code),
+            at_once: Box::default(),
             running: Mutex::default(),
         }
     }
@@ -227,6 +231,29 @@ impl Instance {
             Body::Subprocess(subprocess) => subprocess.hand_off(guest, socket, limits),
             Body::InProcess(..) | Body::BuiltIn(_) => Err(socket),
         }
+    }
+
+    /// Returns the command that the daemon's subprocess began for a guest who has come back from the hand-off of that id.
+    pub(crate) fn begun_there(&self, hand_off: u64, guest: u64) -> Option<Pending> {
+        match &self.body {
+            Body::Subprocess(subprocess) => {
+                Some(Pending::Subprocess(subprocess.begun_call(hand_off, guest)))
+            }
+            Body::InProcess(..) | Body::BuiltIn(_) => None,
+        }
+    }
+
+    /// Notes whether a command, which is a future in a subprocess, had to wait.
+    pub(crate) fn note_at_once(&self, index: u32, was_at_once: bool) {
+        if let Some(noted) = self.at_once.get(index as usize) {
+            noted.store(was_at_once, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether a command, which is a future in a subprocess, did not have to wait the last time.
+    pub(crate) fn ends_at_once(&self, index: u32) -> bool {
+        let noted = self.at_once.get(index as usize);
+        noted.is_some_and(|noted| noted.load(Ordering::Relaxed))
     }
 
     /// Returns whether its code runs in this process and is not built in.

@@ -27,7 +27,7 @@ fn sockets(process: u32) -> BTreeSet<PathBuf> {
 }
 
 /// Returns whether the daemon's process shares a socket with its host, which is a guest's.
-fn is_handed_off(ecosystem: &Ecosystem, worker: u32) -> bool {
+pub(super) fn is_handed_off(ecosystem: &Ecosystem, worker: u32) -> bool {
     !sockets(worker).is_disjoint(&sockets(ecosystem.pid()))
 }
 
@@ -241,7 +241,7 @@ fn batch(first: usize) -> Vec<String> {
 
 /// Asserts that each line gets its own reply or `crashed`. Returns the number of the latter.
 #[track_caller]
-fn take_replies(guest: &mut Guest, lines: &[String]) -> usize {
+pub(super) fn take_replies(guest: &mut Guest, lines: &[String]) -> usize {
     let mut crashed = 0;
     for expected in lines {
         let line = guest.line();

@@ -55,6 +55,9 @@ pub(crate) trait WorkerLink: Send + Sync {
     /// Makes the subprocess close its copy of the socket.
     fn send_reclaim(&self, id: u64);
 
+    /// Cancels the command that the subprocess began for the guest of this hand-off, if there is one.
+    fn cancel_begun(&self, id: u64);
+
     /// Kills the subprocess for this reason.
     fn kill(&self, cause: &str);
 }
@@ -129,6 +132,8 @@ impl RecallReason {
 /// The contents of a guest's return.
 #[derive(Debug, Default)]
 pub struct Returned {
+    /// The id of the hand-off.
+    pub(crate) id: u64,
     pub handed: HandedBack,
     /// The line that the subprocess ran and will not answer, and the reason.
     pub broken: Option<(Vec<u8>, RecallReason)>,
@@ -157,12 +162,13 @@ impl HostHandOffs {
         }
     }
 
-    /// Takes a guest that the subprocess hands back. If no task waits for it, returns the guest and the number of bytes
-    /// of its replies.
+    /// Takes a guest that the subprocess hands back, and calls `is_taken` before the guest's task knows of it. If no task
+    /// waits for it, returns the guest and the number of bytes of its replies.
     pub(crate) fn on_hand_back(
         &self,
         (id, back): (u64, HandedBack),
         hand_off_state: Option<&HandOffState>,
+        is_taken: impl FnOnce(),
     ) -> Option<(u64, usize)> {
         let mut table = lock(&self.table);
         // A hand-off that was seized is no longer in the table, and its unread bytes no longer count.
@@ -172,6 +178,7 @@ impl HostHandOffs {
             table.forget(entry.place, hand_off_state);
             return Some((entry.guest_id, back.unread()));
         }
+        is_taken();
         last_report.back = Some(back);
         drop(last_report);
         entry.guest.wake();
@@ -355,6 +362,7 @@ impl HandOff {
         };
         if let Some(handed) = back {
             return self.complete(Returned {
+                id: self.entry.place.id,
                 handed,
                 broken: None,
                 is_unwanted: !self.is_recalled,
@@ -418,6 +426,7 @@ impl HandOff {
         } = self.hand_off_state.lost_work(self.entry.place.id, since);
         self.link.send_reclaim(self.entry.place.id);
         self.complete(Returned {
+            id: self.entry.place.id,
             handed: HandedBack {
                 replies,
                 rest,
@@ -455,6 +464,9 @@ impl Drop for HandOff {
             last_report.is_abandoned = true;
             last_report.back.is_some()
         };
+        if is_back {
+            self.link.cancel_begun(self.entry.place.id);
+        }
         if is_back || self.hand_off_state.recall(self.entry.place) == Custody::Now {
             self.link.send_reclaim(self.entry.place.id);
             self.forget();

@@ -5,8 +5,8 @@ use crate::plugin::payload::{split_u32, split_u64};
 /// The value for the absence of a time.
 const NO_PANIC: u64 = u64::MAX;
 
-/// The length of the head of a return: a time (u64), the index of a command (u32), and two lengths (u32).
-const HEAD_BYTES: usize = 20;
+/// The length of the head of a return: a time (u64), the index of a command (u32), and three lengths (u32).
+const HEAD_BYTES: usize = 24;
 
 /// The terms of a hand-off, for the worker.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub struct Terms {
     pub inode: u64,
 }
 
-/// The contents of a guest's return. The host sends `replies`, then the lines that the daemon has emitted, then `last`.
+/// The contents of a guest's return. The host sends `replies`, then the lines that the daemon has emitted, then `last`. It
+/// owes the reply to `waiting` before those to `rest`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct HandedBack {
     /// The last command, if it panicked.
@@ -29,6 +30,9 @@ pub struct HandedBack {
     pub replies: Vec<u8>,
     /// The reply of a command that has emitted something, or panicked.
     pub last: Vec<u8>,
+    /// The line of an async command that has begun and waits; empty if there is none. The worker goes on with it, and sends
+    /// its end as that of a call which has the id of the hand-off.
+    pub(crate) waiting: Vec<u8>,
     /// The bytes that the guest has sent and that are not answered.
     pub rest: Vec<u8>,
 }
@@ -82,7 +86,7 @@ impl HandedBack {
         self.replies.len() + self.last.len()
     }
 
-    /// Returns the head of the payload. The parts `replies`, `last` and `rest` follow it.
+    /// Returns the head of the payload. The parts `replies`, `last`, `waiting` and `rest` follow it.
     pub fn head(&self) -> [u8; HEAD_BYTES] {
         // Both are bounded: by the worker's buffer of replies, and by a reply's limit.
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -92,7 +96,8 @@ impl HandedBack {
         head[..8].copy_from_slice(&took_ns.to_le_bytes());
         head[8..12].copy_from_slice(&command.to_le_bytes());
         head[12..16].copy_from_slice(&length(&self.replies));
-        head[16..].copy_from_slice(&length(&self.last));
+        head[16..20].copy_from_slice(&length(&self.last));
+        head[20..].copy_from_slice(&length(&self.waiting));
         head
     }
 
@@ -102,13 +107,16 @@ impl HandedBack {
         let (took_ns, rest_of_head) = split_u64(head);
         let (command, lengths) = split_u32(rest_of_head);
         let (replies, last) = split_u32(lengths);
-        let (last, _) = split_u32(last);
+        let (last, waiting) = split_u32(last);
+        let (waiting, _) = split_u32(waiting);
         let (replies, rest) = rest.split_at_checked(replies as usize)?;
         let (last, rest) = rest.split_at_checked(last as usize)?;
+        let (waiting, rest) = rest.split_at_checked(waiting as usize)?;
         Some(HandedBack {
             panicked: (took_ns != NO_PANIC).then_some(PanickedCommand { command, took_ns }),
             replies: replies.to_vec(),
             last: last.to_vec(),
+            waiting: waiting.to_vec(),
             rest: rest.to_vec(),
         })
     }
@@ -134,9 +142,10 @@ mod tests {
             }),
             replies: b"a".to_vec(),
             last: b"bc".to_vec(),
+            waiting: b"gh".to_vec(),
             rest: b"def".to_vec(),
         };
-        let payload = [&back.head()[..], b"abcdef"].concat();
+        let payload = [&back.head()[..], b"abcghdef"].concat();
         assert_eq!(HandedBack::read(&payload).as_ref(), Some(&back));
         assert_eq!(HandedBack::read(&payload[..payload.len() - 4]), None);
         assert_eq!(HandedBack::read(&[]), None);

@@ -1,9 +1,10 @@
 //! The worker's side: it reads, runs and answers the lines of the guests that were handed off to it, without the host.
 //!
-//! This process handles only quick commands. At anything else it hands the guest back with the unhandled rest, and the
-//! host continues: an `async` command, an unknown name, a line without a command, an incomplete line, a reply that the
-//! guest doesn't read, or an event that must precede a reply. The [`WorkerCursor`] records progress step by step, so
-//! that the host can continue wherever this process dies.
+//! This process handles commands that end at once: those that aren't `async`, and those that are and need not wait. At
+//! anything else it hands the guest back with the unhandled rest, and the host continues: a blocking command, one with
+//! parts, an unknown name, a line without a command, an incomplete line, a reply that the guest doesn't read, or an event
+//! that must precede a reply. An `async` command that has begun and waits goes on here, as a command of the host does.
+//! The [`WorkerCursor`] records progress step by step, so that the host can continue wherever this process dies.
 
 use std::collections::HashMap;
 use std::io;
@@ -37,6 +38,9 @@ const TELNET: u8 = 0xff;
 
 /// The daemon of this worker, and the connection to its host.
 pub(crate) trait ServedDaemon: Send + Sync + 'static {
+    /// A command that has begun and waits.
+    type Waiting: Send;
+
     /// Returns the daemon's commands.
     fn commands(&self) -> &CommandTable;
 
@@ -49,8 +53,19 @@ pub(crate) trait ServedDaemon: Send + Sync + 'static {
         out: (&mut Vec<u8>, &mut BatchCounts),
     ) -> bool;
 
+    /// Starts an async command. If it ends at once, appends its reply.
+    fn start(
+        &self,
+        message: Message<'_>,
+        of: (u64, u32),
+        out: (&mut Vec<u8>, &mut BatchCounts),
+    ) -> Started<Self::Waiting>;
+
     /// Hands a guest back to the host.
     fn hand_back(&self, id: u64, back: HandedBack);
+
+    /// Goes on with a command that waits, and sends its end to the host as that of the call with this id.
+    fn go_on(&self, call: (u64, u64), waiting: WaitingCommand<Self::Waiting>);
 
     /// Sends all that is queued for the host.
     ///
@@ -60,6 +75,22 @@ pub(crate) trait ServedDaemon: Send + Sync + 'static {
 
     /// Asks the host to report what guests read.
     fn want_reads(&self);
+}
+
+/// The result of starting an async command.
+pub(crate) enum Started<W> {
+    /// It has ended. True if the daemon has sent the host an event or request meanwhile, which must come before the reply.
+    Ended(bool),
+    /// It waits.
+    Waits(W),
+}
+
+/// A command that has begun and waits.
+pub(crate) struct WaitingCommand<W> {
+    /// The index in the command table.
+    pub(crate) index: u32,
+    /// The command.
+    pub(crate) command: W,
 }
 
 /// The hand-offs of this worker, and the processor that serves them.
@@ -90,18 +121,20 @@ struct HandedOffGuest {
 }
 
 /// The next step for a guest after its lines were processed.
-enum AfterWork {
+enum AfterWork<W> {
     /// The worker waits for more of its lines.
     More,
     /// The host has taken it back.
     Lost,
-    HandBack(HandedBack),
+    HandBack(HandedBack, Option<WaitingCommand<W>>),
 }
 
 /// The result of answering the lines that were read.
-struct LinesDone {
+struct LinesDone<W> {
     tally: BatchTally,
     stop: StopReason,
+    /// The command of the line at which it stopped, if that waits.
+    waiting: Option<WaitingCommand<W>>,
 }
 
 /// The reason why no more lines are answered.
@@ -115,6 +148,8 @@ enum StopReason {
     Behind(usize),
     /// The command of that index has panicked; the next line begins at this offset.
     Panicked(u32, usize),
+    /// The command of the line at these offsets has begun and waits.
+    Waits(usize, usize),
     Seized,
 }
 
@@ -226,7 +261,9 @@ impl HandedOffGuest {
             match processor.work(&mut self) {
                 AfterWork::More => {}
                 AfterWork::Lost => return,
-                AfterWork::HandBack(back) => return self.hand_back(back, processor).await,
+                AfterWork::HandBack(back, waiting) => {
+                    return self.hand_back((back, waiting), processor).await;
+                }
             }
         }
     }
@@ -235,7 +272,7 @@ impl HandedOffGuest {
     /// is in the hand-off buffers.
     async fn hand_back<D: ServedDaemon>(
         self,
-        back: HandedBack,
+        (back, waiting): (HandedBack, Option<WaitingCommand<D::Waiting>>),
         mut processor: OwnedMutexGuard<GuestProcessor<D>>,
     ) {
         let daemon = Arc::clone(&processor.daemon);
@@ -245,6 +282,10 @@ impl HandedOffGuest {
             daemon.want_reads();
         }
         daemon.hand_back(self.place.id, back);
+        if let Some(waiting) = waiting {
+            // Behind the return: the host must know of the call before its end comes.
+            daemon.go_on((self.place.id, self.guest), waiting);
+        }
         // If it fails, the host is gone.
         let _ = daemon.drain().await;
         processor.cursor.let_go();
@@ -271,7 +312,7 @@ impl HandedOffGuest {
 
 impl<D: ServedDaemon> GuestProcessor<D> {
     /// Reads the lines that a guest has sent, answers them, and writes the replies.
-    fn work(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
+    fn work(&mut self, guest: &mut HandedOffGuest) -> AfterWork<D::Waiting> {
         if !self.cursor.pick_up(guest.place, guest.counts) {
             return AfterWork::Lost;
         }
@@ -284,7 +325,7 @@ impl<D: ServedDaemon> GuestProcessor<D> {
                 return self.release(guest);
             }
             // The host sees the same at its next read.
-            Ok(0) | Err(_) => return AfterWork::HandBack(HandedBack::default()),
+            Ok(0) | Err(_) => return AfterWork::HandBack(HandedBack::default(), None),
         }
         let began = Instant::now();
         let done = self.answer(guest);
@@ -292,11 +333,14 @@ impl<D: ServedDaemon> GuestProcessor<D> {
     }
 
     /// Runs the lines that were read, up to the first one that is not for this process.
-    fn answer(&mut self, guest: &HandedOffGuest) -> LinesDone {
+    fn answer(&mut self, guest: &HandedOffGuest) -> LinesDone<D::Waiting> {
         let (mut tally, all) = (BatchTally::default(), self.cursor.taken());
         if self.fill_inbox(guest) {
-            let stop = StopReason::Before(0);
-            return LinesDone { tally, stop };
+            return LinesDone {
+                tally,
+                stop: StopReason::Before(0),
+                waiting: None,
+            };
         }
         let mut lines = self.inbox.lines();
         let mut run = LineRunner {
@@ -306,6 +350,7 @@ impl<D: ServedDaemon> GuestProcessor<D> {
             guest: (guest.guest, guest.place),
             reply: &mut self.reply,
             tally: &mut tally,
+            waiting: None,
         };
         let (mut start, mut found) = (0, CachedLookup::default());
         let stop = loop {
@@ -317,7 +362,9 @@ impl<D: ServedDaemon> GuestProcessor<D> {
                 Some(_) => break StopReason::Before(start),
             };
             let known = found.known(self.daemon.commands(), message.name, |_| false);
-            let Some(command) = known.and_then(ResolvedCommand::here) else {
+            let Some(command) =
+                known.and_then(|known| self.daemon.commands().may_end_at_once(known))
+            else {
                 break StopReason::Before(start);
             };
             if let Some(stop) = run.line(message, command, (start, end)) {
@@ -325,7 +372,12 @@ impl<D: ServedDaemon> GuestProcessor<D> {
             }
             start = end;
         };
-        LinesDone { tally, stop }
+        let waiting = run.waiting;
+        LinesDone {
+            tally,
+            stop,
+            waiting,
+        }
     }
 
     /// Copies what was read into the inbox: lines are cut in private memory only. Returns whether telnet commands are in
@@ -355,16 +407,17 @@ impl<D: ServedDaemon> GuestProcessor<D> {
     fn settle(
         &mut self,
         guest: &mut HandedOffGuest,
-        mut done: LinesDone,
+        mut done: LinesDone<D::Waiting>,
         began: Instant,
-    ) -> AfterWork {
+    ) -> AfterWork<D::Waiting> {
         let (took, all) = (began.elapsed(), self.cursor.taken());
         let is_over = matches!(done.stop, StopReason::End(at) if at == all);
         if !is_over {
             self.empty();
         }
         let is_seized = matches!(done.stop, StopReason::Seized) || !self.cursor.finish(guest.place);
-        leave_to_host(&mut done.tally, is_seized);
+        // A command that waits is not counted, and it is the one that the host answers.
+        leave_to_host(&mut done.tally, is_seized && done.waiting.is_none());
         // Counted before the guest can read the reply and ask for the counts.
         self.cursor.count(&done.tally, took);
         if is_seized {
@@ -375,30 +428,37 @@ impl<D: ServedDaemon> GuestProcessor<D> {
         if is_over && self.cursor.is_sent() && took < latency::SLOW {
             return self.release(guest);
         }
-        AfterWork::HandBack(self.what_is_left(&done, took))
+        AfterWork::HandBack(self.what_is_left(&done, took), done.waiting)
     }
 
-    fn release(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
+    fn release(&mut self, guest: &mut HandedOffGuest) -> AfterWork<D::Waiting> {
         let since = self.cursor.since();
         guest.counts.read += since.read;
         guest.counts.written += since.written;
         match self.cursor.release(guest.place) {
             true => AfterWork::More,
-            false => AfterWork::HandBack(HandedBack::default()),
+            false => AfterWork::HandBack(HandedBack::default(), None),
         }
     }
 
-    fn what_is_left(&mut self, done: &LinesDone, took: Duration) -> HandedBack {
+    fn what_is_left(&mut self, done: &LinesDone<D::Waiting>, took: Duration) -> HandedBack {
         let (from, is_last, panicked) = match done.stop {
             StopReason::End(at) | StopReason::Before(at) => (at, false, None),
             StopReason::Behind(at) => (at, true, None),
             StopReason::Panicked(command, at) => (at, true, Some(command)),
+            StopReason::Waits(at, _) => (at, false, None),
             StopReason::Seized => (usize::MAX, false, None),
         };
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX - 1);
         let mut rest = Vec::new();
         self.cursor.copy_taken(from, &mut rest);
+        let mut waiting = Vec::new();
+        if let StopReason::Waits(start, end) = done.stop {
+            waiting = rest;
+            rest = waiting.split_off(end - start);
+        }
         HandedBack {
+            waiting,
             panicked: panicked.map(|command| PanickedCommand { command, took_ns }),
             replies: self.cursor.unsent(),
             // The memory of a huge reply goes with it.
@@ -426,7 +486,7 @@ fn leave_to_host(tally: &mut BatchTally, is_seized: bool) {
 }
 
 /// The context in which a guest's lines run.
-struct LineRunner<'r, D> {
+struct LineRunner<'r, D: ServedDaemon> {
     cursor: &'r mut WorkerCursor,
     daemon: &'r D,
     room: &'r ReplyBudget,
@@ -434,6 +494,7 @@ struct LineRunner<'r, D> {
     guest: (u64, HandOffSlot),
     reply: &'r mut Vec<u8>,
     tally: &'r mut BatchTally,
+    waiting: Option<WaitingCommand<D::Waiting>>,
 }
 
 impl<D: ServedDaemon> LineRunner<'_, D> {
@@ -458,8 +519,23 @@ impl<D: ServedDaemon> LineRunner<'_, D> {
         // Not before the line has begun: the command that was counted last is the one that the host may count instead.
         self.tally.turn_to(index);
         let counts = self.tally.current();
-        let (of, panics) = ((guest, index, known), counts.panics);
-        let has_told = self.daemon.answer(message, of, (self.reply, counts));
+        let panics = counts.panics;
+        let has_told = match known.here() {
+            Some(_) => {
+                let of = (guest, index, known);
+                self.daemon.answer(message, of, (self.reply, counts))
+            }
+            None => match self
+                .daemon
+                .start(message, (guest, index), (self.reply, counts))
+            {
+                Started::Ended(has_told) => has_told,
+                Started::Waits(command) => {
+                    self.waiting = Some(WaitingCommand { index, command });
+                    return Some(StopReason::Waits(start, end));
+                }
+            },
+        };
         let has_panicked = counts.panics > panics;
         self.room
             .note(index, message.arguments.len(), self.reply.len());

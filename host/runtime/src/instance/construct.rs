@@ -1,6 +1,6 @@
 //! The construction of an instance: a value of the author's type in this process, or a subprocess that has loaded its file.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,6 +77,7 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
         latency: LatencyClasses::of(number, plan.manifest.commands.len()),
         manifest: plan.manifest,
         body: Body::InProcess(live, registration),
+        at_once: Box::default(),
         running: Mutex::default(),
     })
 }
@@ -93,6 +94,7 @@ pub async fn start_subprocess(
     let manifest = Arc::new(loaded.manifest().clone());
     let subprocess = loaded.start(state).await?;
     let number = next_number();
+    let at_once = (manifest.commands.iter().map(|_| AtomicBool::new(false))).collect();
     Ok(Instance {
         identity: Arc::new(identity(subprocess.pid())),
         commands: Arc::new(CommandTable::of(&manifest).elsewhere()),
@@ -101,6 +103,7 @@ pub async fn start_subprocess(
         latency: LatencyClasses::of(number, 0),
         manifest,
         body: Body::Subprocess(subprocess),
+        at_once,
         running: Mutex::default(),
     })
 }

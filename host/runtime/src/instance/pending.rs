@@ -43,8 +43,14 @@ impl Pending {
         match self {
             Pending::InProcess(_) | Pending::Aside(_) | Pending::BuiltIn(_) => StartProgress::Begun,
             Pending::Blocking(blocking) => StartProgress::Thread(Arc::clone(&blocking.begin)),
+            Pending::Subprocess(call) if call.has_begun => StartProgress::Begun,
             Pending::Subprocess(call) => StartProgress::Child(call.start()),
         }
+    }
+
+    /// Returns whether it has ended in a process of its own as a future that did not have to wait.
+    pub fn was_at_once(&self) -> bool {
+        matches!(self, Pending::Subprocess(call) if call.was_at_once)
     }
 
     /// Takes back the bytes of its result so that the next command can reuse their memory.

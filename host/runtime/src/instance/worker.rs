@@ -268,9 +268,14 @@ impl Worker {
                 read = self.incoming.read(&wire, &mut self.inbox) => read?,
                 Some((of, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(of, ended),
                 flushed = wire.flushed() => flushed?,
+                () = wire.has_begun() => {}
                 () = room.released(), if self.backlog.has_aside() => {}
                 // The event loop runs once, and then the waiting commands go on.
                 () = tokio::task::yield_now(), if !self.backlog.is_empty() || self.is_aside_cut => {}
+            }
+            // Before the frames: one of them may cancel such a command.
+            for (of, command) in wire.take_begun() {
+                self.run_one(of, command, None);
             }
             if let Some(grace) = self.take_frames(&served)? {
                 return self.end(served, grace).await;

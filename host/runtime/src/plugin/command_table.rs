@@ -182,6 +182,26 @@ impl CommandTable {
         self
     }
 
+    /// Returns the index of a command that may end within its first call, so that a guest's thread may start it: one that
+    /// ends there in any case, or a future without parts, which may not have to wait.
+    #[inline]
+    pub(crate) fn may_end_at_once<'c>(
+        &self,
+        known: &'c ResolvedCommand,
+    ) -> Option<(u32, &'c ResolvedCommand)> {
+        match known.entry {
+            CommandEntry::Own {
+                index,
+                runs: RunsOn::Here,
+            } => Some((index, known)),
+            CommandEntry::Own {
+                index,
+                runs: RunsOn::Later,
+            } if !self.sends_parts(index) => Some((index, known)),
+            _ => None,
+        }
+    }
+
     /// Returns the command behind `name`.
     #[inline]
     #[must_use]

@@ -118,7 +118,7 @@ pub enum FrameKind {
     /// A notice that the plugin is not loaded, or the daemon does not start; the text is the reason, and the id is the
     /// number of its [kind](crate::plugin::start_fault::StartFaultKind).
     Refused = 17,
-    /// The end of a call: status (u32), guest (u64), result or text.
+    /// The end of a call: status (u32), which may have the mark [`AT_ONCE`], guest (u64), result or text.
     Ended = 18,
     /// A log record; JSON.
     Log = 19,
@@ -166,6 +166,9 @@ pub enum FrameKind {
     /// In both directions: the [span](crate::threads::trace) that the next frame works for, a `Call`, an `Ask` or a `Tell`.
     Trace = 39,
 }
+
+/// The mark on the status of a command that was a future and did not have to wait. No status is as large.
+pub(crate) const AT_ONCE: u32 = 1 << 31;
 
 /// The largest frame (bytes): the largest reply that a plugin may give, and what may come before and after it, such as
 /// the replies of a batch or of a hand-off.

@@ -125,6 +125,8 @@ struct Link {
 #[derive(Default)]
 struct PendingCommands {
     by_id: HashMap<u64, WaitingCall>,
+    /// The receivers of calls that began for a guest who was handed off and is on the way back, by the hand-off's id.
+    begun: HashMap<u64, oneshot::Receiver<CallEnd>>,
     batches: batch::PendingBatches,
     /// A text that says how the subprocess ended; from then on it takes no calls.
     end: Option<String>,
@@ -132,12 +134,47 @@ struct PendingCommands {
 
 /// A call that a subprocess has not answered.
 struct WaitingCall {
-    sender: oneshot::Sender<Completion>,
+    sender: oneshot::Sender<CallEnd>,
     since: Instant,
     /// True if it was set aside, and so has not begun, whatever the hand-off state shows.
     is_aside: bool,
     /// True if it is a command, which may be withdrawn.
     is_command: bool,
+}
+
+/// The end of a call.
+#[derive(Debug)]
+struct CallEnd {
+    completion: Completion,
+    /// True if the command was a future that did not have to wait.
+    was_at_once: bool,
+}
+
+impl From<Completion> for CallEnd {
+    fn from(completion: Completion) -> Self {
+        CallEnd {
+            completion,
+            was_at_once: false,
+        }
+    }
+}
+
+impl PendingCommands {
+    /// Adds a call that the subprocess has begun by itself, for a guest who is on the way back.
+    fn add_begun(&mut self, id: u64) {
+        let (sender, receiver) = oneshot::channel();
+        let call = WaitingCall {
+            sender,
+            since: Instant::now(),
+            is_aside: false,
+            // It has begun, so it can't be withdrawn.
+            is_command: false,
+        };
+        if self.end.is_none() {
+            self.by_id.insert(id, call);
+            self.begun.insert(id, receiver);
+        }
+    }
 }
 
 impl Subprocess {
@@ -191,7 +228,7 @@ impl Subprocess {
             Err(refused) => {
                 let (sender, receiver) = oneshot::channel();
                 // The receiver is still in scope.
-                let _ = sender.send(refused);
+                let _ = sender.send(refused.into());
                 (0, receiver)
             }
         };
@@ -201,6 +238,23 @@ impl Subprocess {
             receiver,
             link: Arc::clone(&self.link),
             is_over: id == 0,
+            has_begun: false,
+            was_at_once: false,
+        }
+    }
+
+    /// Returns the call that the subprocess began for a guest who has come back from the hand-off of that id.
+    pub(crate) fn begun_call(&self, id: u64, guest: u64) -> SubprocessCall {
+        let receiver = lock(&self.link.calls).begun.remove(&id);
+        SubprocessCall {
+            id,
+            guest,
+            // Without its sender, the call ends as that of a dead process.
+            receiver: receiver.unwrap_or_else(|| oneshot::channel().1),
+            link: Arc::clone(&self.link),
+            is_over: false,
+            has_begun: true,
+            was_at_once: false,
         }
     }
 
@@ -247,6 +301,8 @@ impl Subprocess {
             receiver,
             link: Arc::clone(&self.link),
             is_over: false,
+            has_begun: false,
+            was_at_once: false,
         }
     }
 
@@ -424,7 +480,7 @@ impl Link {
 
     fn hand_over(
         &self,
-        sender: oneshot::Sender<Completion>,
+        sender: oneshot::Sender<CallEnd>,
         call: Call<'_>,
     ) -> Result<u64, Completion> {
         // Under one lock, so that ids are assigned in the order in which the subprocess begins.
@@ -522,9 +578,13 @@ impl SubprocessCall {
 pub(crate) struct SubprocessCall {
     id: u64,
     guest: u64,
-    receiver: oneshot::Receiver<Completion>,
+    receiver: oneshot::Receiver<CallEnd>,
     link: Arc<Link>,
     is_over: bool,
+    /// True if it had begun before the host knew of it.
+    pub(crate) has_begun: bool,
+    /// True once it has ended, if it was a future that did not have to wait.
+    pub(crate) was_at_once: bool,
 }
 
 impl Future for SubprocessCall {
@@ -534,10 +594,13 @@ impl Future for SubprocessCall {
         let polled = Pin::new(&mut self.receiver).poll(context);
         polled.map(|ended| {
             self.is_over = true;
-            ended.unwrap_or_else(|_| Completion {
-                status: host_status::DIED,
-                bytes: b"its process ended".to_vec(),
-            })
+            let ended = ended.unwrap_or_else(|_| {
+                let bytes = b"its process ended".to_vec();
+                let status = host_status::DIED;
+                Completion { status, bytes }.into()
+            });
+            self.was_at_once = ended.was_at_once;
+            ended.completion
         })
     }
 }
@@ -548,7 +611,7 @@ impl Drop for SubprocessCall {
             && let Ok(ended) = self.receiver.try_recv()
         {
             // The call has ended, and its reply was not taken.
-            return self.link.has_read(self.guest, ended.bytes.len());
+            return self.link.has_read(self.guest, ended.completion.bytes.len());
         }
         if !self.is_over && lock(&self.link.calls).by_id.remove(&self.id).is_some() {
             lock(&self.link.outgoing).put(FrameKind::Cancel, self.id, &[]);

@@ -9,6 +9,7 @@ use crate::hand_off::HandOffState;
 use crate::instance::Pending;
 use crate::os::clock::monotonic_ns;
 use crate::plugin::completion::Completion;
+use crate::process::ipc::AT_ONCE;
 use crate::threads::trace::{self, TraceSpan};
 
 /// The identity of a call.
@@ -40,6 +41,8 @@ pub(super) struct RunningCall {
     pending: Option<Pending>,
     /// True once the command may go on regardless of the reply budget.
     is_freed: bool,
+    /// True once it was polled.
+    is_polled: bool,
     /// Held until the reply is counted.
     _reservation: Option<Arc<Reservation>>,
     hand_off_state: Option<Arc<HandOffState>>,
@@ -89,11 +92,18 @@ impl Future for RunningCall {
             hand_off_state.rest();
         }
         match polled {
-            Some(Poll::Ready(ended)) => {
+            Some(Poll::Ready(mut ended)) => {
+                let is_future = matches!(this.pending, Some(Pending::InProcess(_)));
                 this.pending = None;
+                if is_future && !this.is_polled {
+                    ended.status |= AT_ONCE;
+                }
                 Poll::Ready((this.of, Some(ended)))
             }
-            _ => Poll::Pending,
+            _ => {
+                this.is_polled = true;
+                Poll::Pending
+            }
         }
     }
 }
@@ -113,6 +123,7 @@ impl Worker {
             budget: Arc::clone(&self.room),
             pending: Some(pending),
             is_freed: false,
+            is_polled: false,
             _reservation: reservation,
             hand_off_state: self.hand_off_state.clone(),
             cancelled,
@@ -175,6 +186,7 @@ mod tests {
             budget: Arc::clone(&budget),
             pending: Some(in_two_polls()),
             is_freed: false,
+            is_polled: false,
             _reservation: None,
             hand_off_state: None,
             cancelled,

@@ -15,7 +15,9 @@ use dae_plugin_api::abi::status;
 use tokio::sync::{Notify, oneshot};
 
 use super::known::GuestsOfWorker;
+use super::running::CallOf;
 use crate::hand_off::HandedBack;
+use crate::instance::Pending;
 use crate::os::descriptors::OwnedDescriptor;
 use crate::os::worker_stream::{self, WorkerStream};
 use crate::plugin::completion::{Completion, HostAnswer};
@@ -62,6 +64,20 @@ pub(super) struct HostConnection {
     pulls: Mutex<HashMap<u64, PendingRequest>>,
     /// True if the host knows that this side waits for reports of what guests have read.
     wants: AtomicBool,
+    begun: BegunCommands,
+}
+
+/// Commands of guests that were handed off, which have begun and wait, on their way to the loop that polls commands.
+#[derive(Default)]
+struct BegunCommands {
+    queue: Mutex<Vec<(CallOf, Pending)>>,
+    more: Notify,
+}
+
+impl std::fmt::Debug for BegunCommands {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BegunCommands({})", lock(&self.queue).len())
+    }
 }
 
 impl HostConnection {
@@ -76,6 +92,7 @@ impl HostConnection {
             last_asked: AtomicU64::new(0),
             pulls: Mutex::default(),
             wants: AtomicBool::new(false),
+            begun: BegunCommands::default(),
         })
     }
 
@@ -97,7 +114,7 @@ impl HostConnection {
         self.more.notify_one();
     }
 
-    /// Queues the answer to a call of that guest.
+    /// Queues the answer to a call of that guest. The status may have the mark [`ipc::AT_ONCE`].
     pub(super) fn send_ended(&self, (id, guest): (u64, u64), status: u32, bytes: Vec<u8>) {
         let (status, guest) = (status.to_le_bytes(), guest.to_le_bytes());
         if bytes.len() < LARGE_BYTES {
@@ -122,7 +139,13 @@ impl HostConnection {
             true => std::mem::take(&mut back.last),
             false => Vec::new(),
         };
-        let parts = [&back.head()[..], &back.replies, &back.last, &back.rest];
+        let parts = [
+            &back.head()[..],
+            &back.replies,
+            &back.last,
+            &back.waiting,
+            &back.rest,
+        ];
         if large.is_empty() {
             return self.send_now(FrameKind::HandBack, id, &parts);
         }
@@ -130,6 +153,22 @@ impl HostConnection {
         lock(&self.outgoing).put_large(id, large, last);
         self.flush_now();
         self.more.notify_one();
+    }
+
+    /// Passes a command that has begun to the loop that polls commands.
+    pub(super) fn go_on_with(&self, of: CallOf, command: Pending) {
+        lock(&self.begun.queue).push((of, command));
+        self.begun.more.notify_one();
+    }
+
+    /// Waits until there may be such commands.
+    pub(super) async fn has_begun(&self) {
+        self.begun.more.notified().await;
+    }
+
+    /// Takes such commands.
+    pub(super) fn take_begun(&self) -> Vec<(CallOf, Pending)> {
+        std::mem::take(&mut *lock(&self.begun.queue))
     }
 
     /// Queues the next reply of a batch.

@@ -56,6 +56,17 @@ impl WorkerLink for Link {
         self.flush();
     }
 
+    fn cancel_begun(&self, id: u64) {
+        let mut calls = lock(&self.calls);
+        let is_begun = calls.begun.remove(&id).is_some();
+        calls.by_id.remove(&id).filter(|_| is_begun);
+        drop(calls);
+        if is_begun {
+            lock(&self.outgoing).put(FrameKind::Cancel, id, &[]);
+            self.flush();
+        }
+    }
+
     fn kill(&self, cause: &str) {
         *lock(&self.kill_cause) = Some(cause.to_owned());
         self.kill.notify_one();

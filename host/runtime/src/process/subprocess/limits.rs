@@ -156,7 +156,7 @@ impl Link {
             .extract_if(|id, call| call.is_command && !call.is_aside && is_withdrawn(id));
         for (_, call) in withdrawn {
             // The receiver may be gone.
-            let _ = call.sender.send(why.ended());
+            let _ = call.sender.send(why.ended().into());
         }
     }
 }
@@ -180,7 +180,7 @@ impl PendingCommands {
         let why = WithdrawalReason::Revoked;
         match self.by_id.remove(&id) {
             // The receiver may be gone.
-            Some(call) => drop(call.sender.send(why.ended())),
+            Some(call) => drop(call.sender.send(why.ended().into())),
             None => self.batches.dropped(id, from, why),
         }
     }

@@ -17,7 +17,7 @@ use super::output::{self, Printer};
 use super::rate::Rate;
 use super::requests::RequestsInProgress;
 use super::spawn::SpawnedProcess;
-use super::{Link, WAITING_BYTES_MAX, lock};
+use super::{CallEnd, Link, WAITING_BYTES_MAX, lock};
 use crate::hand_off::{HandOffState, HandedBack};
 use crate::os::descriptors;
 use crate::os::worker_process::{self, WorkerProcess};
@@ -27,7 +27,9 @@ use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
 use crate::plugin::host_request::{DeferredRequest, Instruction};
 use crate::plugin::libraries::Schemas;
 use crate::plugin::start_fault::{StartFault, StartFaultKind};
-use crate::process::ipc::{self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage};
+use crate::process::ipc::{
+    self, AT_ONCE, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage,
+};
 use crate::threads::fd_limits;
 use crate::threads::trace::{self, TraceSpan};
 use dae_store::log::Record;
@@ -360,14 +362,20 @@ impl ProcessSupervisor {
         let (guest, bytes) = ipc::split_u64(rest);
         let bytes = self.take_parts(frame.id).unwrap_or_else(|| bytes.to_vec());
         let call = lock(&self.link.calls).by_id.remove(&frame.id);
-        let ended = Completion { status, bytes };
+        let ended = CallEnd {
+            completion: Completion {
+                status: status & !AT_ONCE,
+                bytes,
+            },
+            was_at_once: status & AT_ONCE != 0,
+        };
         let left = match call {
             Some(call) => call.sender.send(ended).err(),
             // A cancelled call is no longer in the table.
             None => Some(ended),
         };
         if let Some(ended) = left {
-            self.link.has_read(guest, ended.bytes.len());
+            self.link.has_read(guest, ended.completion.bytes.len());
         }
     }
 
@@ -394,10 +402,19 @@ impl ProcessSupervisor {
             back.last = large;
         }
         let hand_off_state = self.link.hand_off_state.as_deref();
-        let nobodys = self
-            .link
-            .hand_offs
-            .on_hand_back((frame.id, back), hand_off_state);
+        let is_begun = !back.waiting.is_empty();
+        // Before the guest's task knows of the return: it asks for the call at once.
+        let is_taken = || {
+            if is_begun {
+                lock(&self.link.calls).add_begun(frame.id);
+            }
+        };
+        let returned = (frame.id, back);
+        let hand_offs = &self.link.hand_offs;
+        let nobodys = hand_offs.on_hand_back(returned, hand_off_state, is_taken);
+        if nobodys.is_some() && is_begun {
+            lock(&self.link.outgoing).put(FrameKind::Cancel, frame.id, &[]);
+        }
         if let Some((guest, bytes)) = nobodys {
             self.link.has_read(guest, bytes);
         }
@@ -528,7 +545,7 @@ impl ProcessSupervisor {
             )
         };
         for call in unanswered.into_values() {
-            let _ = call.sender.send(died());
+            let _ = call.sender.send(died().into());
         }
         batches.end(died);
         self.link.hand_offs.end(&died());

@@ -181,6 +181,11 @@ impl Future for CommandRun {
             Poll::Ready(ended) => ended,
             Poll::Pending => ready!(this.poll_given_up(context)),
         };
+        if let Some(pending @ Pending::Subprocess(_)) = &this.pending {
+            this.lease
+                .instance
+                .note_at_once(this.index, pending.was_at_once());
+        }
         this.pending = None;
         let took = this.began.elapsed();
         if let Some(span) = span {

@@ -38,8 +38,13 @@ pub(super) struct ReplyQueue {
     running: Option<FuturesUnordered<GuestCommand>>,
     /// The commands that the daemon's own process answers on the spot.
     batches: GuestBatches,
-    /// The batches handed over since anything else was answered.
+    /// The batches handed over since anything else was answered. Commands that don't wait, and were started together,
+    /// count as a batch.
     in_a_row: u32,
+    /// The number of running commands that may wait.
+    others: u16,
+    /// True if a command that doesn't wait was started since the last batch.
+    has_brief: bool,
     /// The size of the lines in `ordered` (bytes).
     held: usize,
     /// The size of the running commands' arguments (bytes).
@@ -126,12 +131,12 @@ impl ReplyQueue {
     }
 
     /// Returns how many batches in a row the daemon's own process was handed, with nothing else between them. The
-    /// number is 0 while another command runs, since that may take long.
+    /// number is 0 while a command runs that may wait.
     #[inline]
     pub(super) fn batches_in_a_row(&self) -> u32 {
-        match &self.running {
-            Some(running) if !running.is_empty() => 0,
-            _ => self.in_a_row,
+        match self.others {
+            0 => self.in_a_row,
+            _ => 0,
         }
     }
 
@@ -155,6 +160,7 @@ impl ReplyQueue {
             let (gate, guest) = of;
             gate.count_one(&finished.lease, finished.counts, finished.took);
             self.arguments -= finished.arguments;
+            self.others -= u16::from(!finished.is_brief);
             self.has_come(&finished.lease, guest, finished.result);
             is_counted |= finished.result > 0;
             match finished.place {
@@ -286,7 +292,7 @@ impl ReplyQueue {
 
     /// Hands the collected batch over to the daemon's own process.
     pub(super) fn hand_over(&mut self, route: ReplyRoute<'_>, context: &mut Context<'_>) {
-        if self.batches.hand_over(route, context) {
+        if self.batches.hand_over(route, context) | std::mem::take(&mut self.has_brief) {
             self.in_a_row = self.in_a_row.saturating_add(1);
         }
     }
@@ -426,9 +432,12 @@ impl ReplyQueue {
         route: ReplyRoute<'_>,
         mut sink: AnswerSink<'_, '_>,
     ) {
-        self.in_a_row = 0;
         let began = Instant::now();
         let instance = &route.lease.instance;
+        match instance.ends_at_once(index) {
+            true => self.has_brief = true,
+            false => self.in_a_row = 0,
+        }
         let parts = route.enter_parts(&message, index);
         let call = Call {
             index,
@@ -476,14 +485,37 @@ impl ReplyQueue {
         let of_guest = (route.guest.id(), arguments);
         let share = BudgetShare::new(&route.gate.budget, of_guest, reservation);
         let emits_first = pending.emits_first();
+        let is_brief = route.lease.instance.ends_at_once(of.index);
+        // There are fewer than [`IN_FLIGHT_MAX`](dispatch::IN_FLIGHT_MAX).
+        self.others += u16::from(!is_brief);
         let running = self.running.get_or_insert_default();
         running.push(GuestCommand {
             run: CommandRun::new(of, pending, Arc::clone(route.lease), Some(share)),
             place,
             tag: message.tag.map(Into::into),
             emits_first,
+            is_brief,
             arguments,
         });
+    }
+
+    /// Adds a command that the daemon's own process has begun for the guest, while that was handed off.
+    pub(super) fn add_begun(
+        &mut self,
+        message: &Message<'_>,
+        (index, pending): (u32, Pending),
+        route: ReplyRoute<'_>,
+    ) {
+        let commands = &route.lease.instance.commands;
+        let of = RunOf {
+            name: message.name.into(),
+            index,
+            began: Instant::now(),
+            limit: commands.limit(index, route.limit()),
+            parts: None,
+            span: None,
+        };
+        self.enter(message, of, pending, route);
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use dae_common_tcp::{Inbox, Line};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::answers::ReplyRoute;
 use super::{Guest, InboxLook, Stream};
 use crate::hand_off::{HandOff, HandOffThreshold, RecallReason, Returned};
 use crate::instance::CancelPolicy;
@@ -156,7 +157,7 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Continues where the daemon's process left off. The lease is on that process's instance.
-    fn take_back(&mut self, back: Returned, lease: &Lease) {
+    fn take_back(&mut self, back: Returned, lease: &Arc<Lease>) {
         let handed = back.handed;
         self.output.outbox.extend_from_slice(&handed.replies);
         if !handed.last.is_empty() {
@@ -176,10 +177,34 @@ impl<S: Stream> Guest<S> {
         if let Some((line, why)) = back.broken {
             self.answer_broken(&line, &why, lease);
         }
+        if !handed.waiting.is_empty() {
+            self.wait_for_begun(back.id, &handed.waiting, lease);
+        }
         self.input
             .inbox
             .room(handed.rest.len())
             .extend_from_slice(&handed.rest);
+    }
+
+    /// Waits for the command of that line, which the daemon's process has begun and goes on with.
+    fn wait_for_begun(&mut self, hand_off: u64, line: &[u8], lease: &Arc<Lease>) {
+        let mut inbox = Inbox::resumed(line.len());
+        inbox.room(line.len()).extend_from_slice(line);
+        let guest = self.guest_handle.id();
+        let instance = &lease.instance;
+        let begun = instance.begun_there(hand_off, guest);
+        if let Some(Line::Message(message)) = inbox.next()
+            && let Some(known) = instance.commands.known(message.name)
+            && let (Some(index), Some(pending)) = (known.index(), begun)
+        {
+            instance.note_at_once(index, false);
+            let route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
+            return self.answers.add_begun(&message, (index, pending), route);
+        }
+        tracing::error!(
+            daemon = self.gate.name,
+            "the process of a daemon waits for a line that is no command"
+        );
     }
 
     /// Answers the line that the daemon's process was working on.

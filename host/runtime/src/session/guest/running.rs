@@ -29,6 +29,8 @@ pub(super) struct GuestCommand {
     pub(super) place: ReplyPlace,
     pub(super) tag: Option<Box<str>>,
     pub(super) emits_first: bool,
+    /// True if it was not expected to wait when it was started.
+    pub(super) is_brief: bool,
     /// The size of its arguments (bytes).
     pub(super) arguments: usize,
 }
@@ -38,6 +40,7 @@ pub(super) struct FinishedCommand {
     pub(super) lease: Arc<Lease>,
     pub(super) place: ReplyPlace,
     pub(super) emits_first: bool,
+    pub(super) is_brief: bool,
     pub(super) line: Vec<u8>,
     /// The size of its result (bytes).
     pub(super) result: usize,
@@ -64,6 +67,7 @@ impl Future for GuestCommand {
             lease: Arc::clone(this.run.lease()),
             place: this.place,
             emits_first: this.emits_first,
+            is_brief: this.is_brief,
             line,
             result,
             arguments: this.arguments,
