@@ -204,7 +204,7 @@ fn an_event_says_why_and_by_which_rule() {
             "restart Probe` tries again",
             "crashed: a handler panicked",
             "because it is restart 1 in a row; the wait is 20 ms at first",
-            "because 1 restarts in 30 s are no fewer than the 1 that are allowed (restart.burst_max in restart.burst_ms)",
+            "because of 1 restart in 30 s, with at most 1 allowed (restart.burst_max in restart.burst_ms)",
         ] {
             assert!(told.contains(part), "{part:?} is missing:\n{told}");
         }

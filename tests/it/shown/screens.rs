@@ -1,0 +1,125 @@
+//! The screens of the commands that draw on a terminal, in two sizes: each is captured when it shows what a key leads to.
+
+use std::time::Instant;
+
+use dae_tests::LIMIT;
+
+use super::neutral::Neutral;
+use super::scene::Scene;
+use crate::top::Terminal;
+
+/// The sizes of a terminal: the smallest that is usual, and a large one.
+const SIZES: [(u16, u16); 2] = [(80, 24), (140, 40)];
+
+/// The highest process id with which the table of `list` fits 80 columns.
+const PID_MAX: u32 = 999_999;
+
+/// The screens of one command.
+struct Screens<'s> {
+    scene: &'s Scene,
+    terminal: Terminal,
+    text: String,
+}
+
+impl<'s> Screens<'s> {
+    /// Runs a command in a terminal. Returns `None` where tmux is not installed.
+    fn of(scene: &'s Scene, size: (u16, u16), line: &str) -> Option<Self> {
+        let terminal = Terminal::run(&scene.ecosystem, size, &format!("DAE {line}"))?;
+        Some(Screens {
+            scene,
+            terminal,
+            text: String::new(),
+        })
+    }
+
+    /// Presses keys, waits until the screen shows each part, and keeps it.
+    #[track_caller]
+    fn press(&mut self, keys: &[&str], parts: &[&str]) {
+        if !keys.is_empty() {
+            self.terminal.press(keys);
+        }
+        let mut shown = Vec::new();
+        let start = Instant::now();
+        let shows = |shown: &[String], part: &str| shown.iter().any(|line| line.contains(part));
+        while !parts.iter().all(|part| shows(&shown, part)) {
+            assert!(start.elapsed() < LIMIT, "{parts:?} on {shown:#?}");
+            shown = self.terminal.screen();
+        }
+        let neutral = Neutral::of(self.scene).screen(&shown);
+        let keys = match keys {
+            [] => "no key".to_owned(),
+            keys => keys.join(" "),
+        };
+        self.text += &format!("# {keys}\n\n{}\n\n", neutral.trim_end());
+    }
+
+    /// Compares the screens with the stored ones. Returns the name of those that differ.
+    fn differ(self, name: &str, (width, height): (u16, u16)) -> Option<String> {
+        super::differs(&format!("{name}-{width}x{height}"), &self.text)
+    }
+}
+
+/// Leads `top` through its panes and windows.
+fn top(scene: &Scene, size: (u16, u16)) -> Option<String> {
+    let mut screens = Screens::of(scene, size, "top --interval 500ms")?;
+    // The first measurement is there.
+    screens.terminal.until_shows(" CPU ");
+    screens.terminal.until_shows("~0.0%");
+    let down = ["Down", "Down", "Down"];
+    screens.press(&down, &["Counter#1: ready"]);
+    screens.press(&["2"], &["Counter  installed"]);
+    screens.press(&["3"], &["stats()"]);
+    screens.press(&["?"], &["this help"]);
+    screens.terminal.press(&["Escape"]);
+    screens.terminal.until_gone("this help");
+    screens.press(&["x"], &["stop Counter?"]);
+    screens.terminal.press(&["n"]);
+    screens.terminal.until_gone("stop Counter?");
+    screens.press(
+        &["1", "End", "Up", "Up"],
+        &["crash-loop: its", "ERROR Sorter#3: crash-loop"],
+    );
+    screens.terminal.press(&["/"]);
+    screens.terminal.until_shows("names with: _");
+    screens.press(&["w", "e"], &["names with: we_", "is not kept here"]);
+    screens.differ("top", size)
+}
+
+/// Talks to a daemon: completion, a result, a description, and an error.
+fn connect(scene: &Scene, size: (u16, u16)) -> Option<String> {
+    let mut screens = Screens::of(scene, size, "connect Counter")?;
+    screens.terminal.until_shows("Counter>");
+    screens.press(&["Tab"], &["increment", "stats"]);
+    screens.terminal.press(&["C-c"]);
+    screens.terminal.until_gone("stats");
+    screens.terminal.press(&["count", "Enter"]);
+    screens.terminal.until_shows("5");
+    screens.press(
+        &[".help count", "Enter", "counts", "Enter"],
+        &["did you mean"],
+    );
+    screens.differ("connect", size)
+}
+
+fn watched_list(scene: &Scene, size: (u16, u16)) -> Option<String> {
+    let host = scene.ecosystem.pid();
+    if size.0 < 100 && host > PID_MAX {
+        eprintln!("SKIPPED: with process ids above {PID_MAX} the table has fewer columns");
+        return None;
+    }
+    let mut screens = Screens::of(scene, size, "list --watch -q")?;
+    screens.press(&[], &["Weather"]);
+    screens.differ("list-watch", size)
+}
+
+#[test]
+fn commands_draw_the_screens_that_are_stored() {
+    let Some(scene) = Scene::start() else { return };
+    // The calls of a conversation would be counted in the other screens.
+    let all = [watched_list, top, connect];
+    let differ: Vec<String> = all
+        .iter()
+        .flat_map(|draw| SIZES.iter().filter_map(|size| draw(&scene, *size)))
+        .collect();
+    assert!(differ.is_empty(), "{differ:?} differ from the stored texts");
+}
