@@ -63,7 +63,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     RULES.map(pattern).into_iter().collect()
 });
 
-const RULES: [(&str, &str); 29] = [
+const RULES: [(&str, &str); 30] = [
     (r"\b20\d{6}T\d{6}\.\d{6}Z", "20261130T124857.301442Z"),
     (
         r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z",
@@ -84,13 +84,15 @@ const RULES: [(&str, &str); 29] = [
     (r"restart in [\d.]+ (ms|s|min)\b", "restart in 112 ms"),
     (r"(?m)^(  port +)\d+", "${1}45454"),
     (r"\d+ sockets listen", "26 sockets listen"),
-    (r"\bp50 [\d.]+(n|µ|ms?|s)\b", "p50 16µ"),
+    (r"\bp50 [\d.]+(n|µ|m|s)", "p50 16µ"),
     (r"(?m)^(  uptime +)\d\S*$", "${1}26s"),
     (r"(?m)^(  pid +)\d+$", "${1}1264"),
     (r"\b(pid|process) \d+", "$1 1264"),
     (r"127\.0\.0\.1:\d{5}\b", "127.0.0.1:45454"),
     (r"\bup \d+\w+", "up 26s"),
     (r"CPU [\d.]+%  MEM \S+", "CPU 5.0%  MEM 3.0M"),
+    // Cut by a window of `top`.
+    (r"127\.0\.0\.1:\d{4}│", "127.0.0.1:5675│"),
     (r"may have \d+", "may have 20000"),
     (r"tick \[\d+,\d{13}\]", "tick [1,1796044422456]"),
     (
@@ -189,6 +191,11 @@ impl Neutral {
             for (column, end) in columns.filter(|_| below.is_none_or(|below| at < below)) {
                 let measured = MEASURED.iter().find(|(name, _)| name == column);
                 overwrite(&mut line, *end, measured);
+            }
+            // Behind a window over the facts, the text depends on the length of the process id.
+            let is_facts = below.is_some_and(|below| at == below + 1);
+            if let Some(edge) = line.iter().rposition(|c| is_facts && *c == '│') {
+                line.truncate(edge + 1);
             }
             let line = self.flat(&line.into_iter().collect::<String>());
             // The place of the cut depends on the numbers before it.

@@ -35,14 +35,20 @@ impl<'s> Screens<'s> {
     /// Presses keys, waits until the screen shows each part, and keeps it.
     #[track_caller]
     fn press(&mut self, keys: &[&str], parts: &[&str]) {
+        let shows = |screen: &[String], part: &str| screen.iter().any(|line| line.contains(part));
+        self.press_until(keys, &|screen| parts.iter().all(|part| shows(screen, part)));
+    }
+
+    /// Presses keys, waits until the screen is as expected, and keeps it.
+    #[track_caller]
+    fn press_until(&mut self, keys: &[&str], is_expected: &dyn Fn(&[String]) -> bool) {
         if !keys.is_empty() {
             self.terminal.press(keys);
         }
-        let mut shown = Vec::new();
         let start = Instant::now();
-        let shows = |shown: &[String], part: &str| shown.iter().any(|line| line.contains(part));
-        while !parts.iter().all(|part| shows(&shown, part)) {
-            assert!(start.elapsed() < LIMIT, "{parts:?} on {shown:#?}");
+        let mut shown = self.terminal.screen();
+        while !is_expected(&shown) {
+            assert!(start.elapsed() < LIMIT, "behind {keys:?}: {shown:#?}");
             shown = self.terminal.screen();
         }
         let neutral = Neutral::of(self.scene).screen(&shown);
@@ -94,10 +100,11 @@ fn connect(scene: &Scene, size: (u16, u16)) -> Option<String> {
     screens.terminal.until_gone("stats");
     screens.terminal.press(&["count", "Enter"]);
     screens.terminal.until_shows("5");
-    screens.press(
-        &[".help count", "Enter", "counts", "Enter"],
-        &["did you mean"],
-    );
+    let words = [".help count", "Enter", "counts", "Enter"];
+    screens.press_until(&words, &|screen| {
+        let text = screen.join("\n");
+        text.contains("did you mean") && text.trim_end().ends_with("\nCounter>")
+    });
     screens.differ("connect", size)
 }
 
