@@ -1,7 +1,7 @@
 //! Checks of the README and of the pages in `host/docs`: their examples are built and run, and what they name exists.
 //!
 //! A fence whose info string has a path as its second word is a file (` ```toml greeter/Cargo.toml `). The tests take it as it
-//! stands.
+//! stands. One with the name of a stored text (` ```console list.snap `) shows a part of that text; see `shown`.
 
 mod authors;
 mod first_minute;

@@ -129,6 +129,11 @@ pub(super) const CHANGING: [Told; 22] = [
         &["start Counter"],
     ),
     told(
+        "apply",
+        &["apply --dry-run", "apply", "apply", "apply -f nowhere.toml"],
+        &["apply", "apply --dry-run"],
+    ),
+    told(
         "config-set",
         &[
             "config Clock set config.every_ms=1800000 restart.burst_max=10 --dry-run",
@@ -169,11 +174,6 @@ pub(super) const CHANGING: [Told; 22] = [
             "state Sample --import counter.json",
         ],
         &["state Counter --import counter.json"],
-    ),
-    told(
-        "apply",
-        &["apply --dry-run", "apply", "apply", "apply -f nowhere.toml"],
-        &["apply", "apply --dry-run"],
     ),
     told(
         "export-file",

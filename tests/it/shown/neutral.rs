@@ -143,6 +143,8 @@ impl Neutral {
             (ecosystem.home().display().to_string(), HOME.to_owned()),
             // The home is that of the user, whom no option has to name it.
             (format!(" --home {HOME}"), String::new()),
+            // The fixture that ends itself stands for a plugin with a fault.
+            ("Misbehave".to_owned(), "Sorting".to_owned()),
             (
                 scene.directory().display().to_string(),
                 DIRECTORY.to_owned(),
