@@ -7,13 +7,19 @@ use std::fs;
 use std::path::PathBuf;
 
 use dae_tests::{Ecosystem, LIMIT, Output, Running, program, until};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::clients::{script, tool};
 use crate::discovery::scene;
 
-/// A time that is longer than any test (ms).
-const FOR_EVER_MS: u64 = 3_600_000;
+/// A config of the clock, and settings of the others. An hour is longer than any test.
+const QUIET: &str = r#"{"every_ms": 3600000}"#;
+const ON_DEMAND: &str = r#"{"start": "on-demand"}"#;
+const SLOW: &str = r#"{"restart":
+    {"backoff_first_ms": 3600000, "backoff_max_ms": 3600000, "served_ms": 3600000}}"#;
+const BRIEF: &str =
+    r#"{"restart": {"burst_max": 2, "backoff_first_ms": 20, "served_ms": 3600000}}"#;
+const NEVER: &str = r#"{"restart": {"restart": "never"}, "on_panic": "restart"}"#;
 
 /// The longest run of a command (`install` waits up to 10 s for a start).
 const COMMAND_MAX: std::time::Duration = std::time::Duration::from_secs(60);
@@ -117,63 +123,35 @@ impl Scene {
         program::run(&mut command, COMMAND_MAX)
     }
 
-    fn install(&self, name: &str, file: &str, config: &Value, settings: &Value, flags: &[&str]) {
-        let (config, settings) = (config.to_string(), settings.to_string());
-        let words = [
-            "install",
-            name,
-            file,
-            "--config",
-            &config,
-            "--settings",
-            &settings,
-        ];
-        let words: Vec<String> = [&words, flags]
-            .concat()
-            .iter()
-            .map(|w| (*w).to_owned())
-            .collect();
+    fn install(&self, name: &str, words: &[&str]) {
+        let words = [&["install", name], words].concat();
+        let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
         let _ = self.run(&words).ok();
     }
 
     fn install_ready(&self) {
-        let none = json!({});
-        self.install("Counter", "libcounter.so", &none, &none, &[]);
-        self.install("Sample", "libsample.so", &none, &none, &["--isolate"]);
-        let quiet = json!({"every_ms": FOR_EVER_MS});
-        self.install("Clock", "libclock.so", &quiet, &none, &[]);
-        self.install("Relay", "librelay.so", &none, &none, &[]);
-        self.install(
-            "Index",
-            "libindex.so",
-            &none,
-            &json!({"start": "on-demand"}),
-            &[],
-        );
-        self.install("Greeter", "libsample.so", &none, &none, &[]);
+        self.install("Counter", &["libcounter.so"]);
+        self.install("Sample", &["libsample.so", "--isolate"]);
+        self.install("Clock", &["libclock.so", "--config", QUIET]);
+        self.install("Relay", &["librelay.so"]);
+        self.install("Index", &["libindex.so", "--settings", ON_DEMAND]);
+        self.install("Greeter", &["libsample.so"]);
         let _ = self.ecosystem.cli(&["stop", "Greeter"]).ok();
     }
 
     /// Installs daemons that end when they are called.
     fn install_ended(&self) {
-        let none = json!({});
-        let slow = json!({"restart": {
-            "backoff_first_ms": FOR_EVER_MS, "backoff_max_ms": FOR_EVER_MS, "served_ms": FOR_EVER_MS,
-        }});
-        self.install("Worker", "libsorter.so", &none, &slow, &["--isolate"]);
+        let isolated = ["libsorter.so", "--isolate", "--settings"];
+        self.install("Worker", &[&isolated[..], &[SLOW]].concat());
         self.end("Worker", "abort", "backoff");
-        let brief = json!({"restart": {
-            "burst_max": 2, "backoff_first_ms": 20, "served_ms": FOR_EVER_MS,
-        }});
-        self.install("Sorter", "libsorter.so", &none, &brief, &["--isolate"]);
+        self.install("Sorter", &[&isolated[..], &[BRIEF]].concat());
         for generation in [2, 3] {
             self.end("Sorter", "abort", "ready");
             let status = self.ecosystem.until_state("Sorter", "ready");
             assert_eq!(status["generation"], generation);
         }
         self.end("Sorter", "segfault", "crash-loop");
-        let never = json!({"restart": {"restart": "never"}, "on_panic": "restart"});
-        self.install("Batch", "libbatch.so", &none, &never, &[]);
+        self.install("Batch", &["libbatch.so", "--settings", NEVER]);
         self.end("Batch", "panic", "finished");
     }
 
