@@ -138,6 +138,11 @@ impl Instance {
         command.map_or("run or save", |command| command.name.as_str())
     }
 
+    /// Returns what its plugin says about itself.
+    pub(crate) fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
     /// Returns what happens to a command that is cancelled.
     #[must_use]
     pub fn fate(&self, index: u32) -> CancelPolicy {

@@ -119,9 +119,10 @@ pub(crate) async fn call(
 fn answer_here(lease: &Lease, gate: &Gate, call: Call<'_>) -> CallReply {
     let began = Instant::now();
     let mut bytes = vec![b'['];
+    let index = call.index;
     let status = lease.instance.answer_here(call, &mut bytes);
-    let (reply, tally) = reply_of(status, bytes);
-    gate.count(lease.instance.number(), tally, began.elapsed());
+    let (reply, counts) = reply_of(status, bytes);
+    gate.count_one(lease, (index, counts), began.elapsed());
     reply
 }
 
@@ -151,8 +152,8 @@ async fn answer_later(
     if let Some(mut unread) = instance.unread(sent.guest, None) {
         unread.add(bytes.len());
     }
-    let (reply, tally) = reply_of(status, [b"[", &bytes[..]].concat());
-    gate.count(instance.number(), tally, ended.took);
+    let (reply, counts) = reply_of(status, [b"[", &bytes[..]].concat());
+    gate.count_one(run.lease(), (index, counts), ended.took);
     reply
 }
 

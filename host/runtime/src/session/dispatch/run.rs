@@ -79,6 +79,11 @@ impl CommandRun {
         &self.lease
     }
 
+    /// Returns the command's index in the command table.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
     /// Returns the command's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
