@@ -1,8 +1,6 @@
 //! The screens of the commands that draw on a terminal, in two sizes: each is captured when it shows what a key leads to.
 
-use std::time::Instant;
-
-use dae_tests::LIMIT;
+use dae_tests::{LIMIT, until_some};
 
 use super::neutral::Neutral;
 use super::scene::Scene;
@@ -45,12 +43,14 @@ impl<'s> Screens<'s> {
         if !keys.is_empty() {
             self.terminal.press(keys);
         }
-        let start = Instant::now();
-        let mut shown = self.terminal.screen();
-        while !is_expected(&shown) {
-            assert!(start.elapsed() < LIMIT, "behind {keys:?}: {shown:#?}");
-            shown = self.terminal.screen();
-        }
+        // A program draws in steps: a screen is whole if it stays.
+        let mut before = Vec::new();
+        let shown = until_some(LIMIT, &format!("the screen behind {keys:?}"), || {
+            let shown = self.terminal.screen();
+            let is_whole = is_expected(&shown) && shown == before;
+            before.clone_from(&shown);
+            is_whole.then_some(shown)
+        });
         let neutral = Neutral::of(self.scene).screen(&shown);
         let keys = match keys {
             [] => "no key".to_owned(),
@@ -75,7 +75,7 @@ fn top(scene: &Scene, size: (u16, u16)) -> Option<String> {
     screens.press(&down, &["Counter#1: ready"]);
     screens.press(&["2"], &["Counter  installed"]);
     screens.press(&["3"], &["stats()"]);
-    screens.press(&["?"], &["this help"]);
+    screens.press(&["?"], &["Ctrl-C   quit", "└──"]);
     screens.terminal.press(&["Escape"]);
     screens.terminal.until_gone("this help");
     screens.press(&["x"], &["stop Counter?"]);
