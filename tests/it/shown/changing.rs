@@ -3,7 +3,7 @@
 use super::reading::{Told, told};
 
 /// The commands in their order. The last one ends the host.
-pub(super) const CHANGING: [Told; 22] = [
+pub(super) const CHANGING: [Told; 21] = [
     told(
         "install",
         &[
@@ -200,16 +200,6 @@ pub(super) const CHANGING: [Told; 22] = [
     told("man", &["man man1", "man man1"], &[]),
     told("completions", &["completions fish", "completions ksh"], &[]),
     told(
-        "service",
-        &[
-            "service status",
-            "service uninstall",
-            "service install --dry-run",
-            "service install",
-        ],
-        &[],
-    ),
-    told(
         "run",
         &["run", "run --log xml", "run --metrics 0.0.0.0:9464"],
         &["run --metrics nowhere"],
@@ -220,3 +210,17 @@ pub(super) const CHANGING: [Told; 22] = [
         &["shutdown"],
     ),
 ];
+
+/// The commands about a service. With a systemd they would change that of the machine.
+pub(super) const SERVICE: [Told; 1] = [told(
+    "service",
+    &[
+        "service status",
+        "service uninstall",
+        "service install --dry-run",
+        "service install",
+        "service status",
+        "service uninstall",
+    ],
+    &[],
+)];

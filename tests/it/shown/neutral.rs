@@ -18,6 +18,9 @@ const DIRECTORY: &str = "/home/ada";
 const PROGRAM: &str = "/usr/local/bin/dae-host";
 const CLONE: &str = "/home/ada/dae-host";
 
+/// The version of the program and of all plugins.
+const VERSION: &str = "0.1.0";
+
 /// The ports of the daemons.
 const PORTS: [(&str, &str); 11] = [
     ("Dae", "3502"),
@@ -155,6 +158,9 @@ impl Neutral {
             ),
             (workspace().display().to_string(), CLONE.to_owned()),
         ];
+        texts.push((env!("CARGO_PKG_VERSION").to_owned(), VERSION.to_owned()));
+        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        texts.push((target, "x86_64-unknown-linux-gnu".to_owned()));
         texts.extend(hashes(scene));
         Neutral {
             texts,

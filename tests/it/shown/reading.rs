@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::changing::CHANGING;
+use super::changing::{CHANGING, SERVICE};
 use super::endless;
 use super::scene::Scene;
 use super::transcript::Transcript;
+use crate::service::is_booted;
 
 /// The command lines of a command, with a host and without one.
 pub(super) struct Told {
@@ -237,6 +238,10 @@ fn commands_print_what_is_stored() {
     let asleep = Scene::without_host();
     let mut differ = differing(&READING, &scene, &asleep);
     differ.extend(doctor_differs(&scene, &asleep));
+    match is_booted() {
+        true => eprintln!("SKIPPED: systemd runs here, and its units are left alone"),
+        false => differ.extend(differing(&SERVICE, &scene, &asleep)),
+    }
     differ.extend(endless::differing(&scene));
     differ.extend(differing(&CHANGING, &scene, &asleep));
     differ.extend(endless::host_differs(&asleep));
