@@ -25,6 +25,7 @@ use crate::session::dispatch;
 use crate::session::dispatch::run::{BudgetShare, CommandRun, RunOf};
 use crate::session::gate::{Gate, Lease};
 use crate::threads::counters::{BatchCounts, BatchTally};
+use crate::threads::trace;
 
 /// The replies owed to one guest.
 #[derive(Default)]
@@ -380,7 +381,9 @@ impl ReplyQueue {
             CommandEntry::Own {
                 index,
                 runs: RunsOn::There,
-            } => self.answer_there(&message, index, route, sink.context),
+            } if trace::current().is_none() => {
+                self.answer_there(&message, index, route, sink.context);
+            }
             CommandEntry::Own { index, runs } => {
                 // The commands before it begin first.
                 self.batches.hand_over(route, sink.context);
@@ -447,6 +450,7 @@ impl ReplyQueue {
             began,
             limit: instance.commands.limit(index, route.limit()),
             parts,
+            span: trace::current(),
         };
         self.enter(&message, of, pending, route);
         // The first poll used the connection's waker. The set has a waker for each command, and must poll this one

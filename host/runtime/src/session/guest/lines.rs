@@ -4,11 +4,14 @@
 //! instance would refuse needs no instance. If no message waits before it, it is answered at once; a connection of
 //! another protocol is closed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use dae_common_tcp::{ErrorCode, Fault, Front, Inbox, Line, Message, Protocol, asks_for_parts};
+use dae_common_tcp::{
+    ErrorCode, Fault, Front, Inbox, Line, Message, Protocol, asks_for_parts, trace_of,
+};
 
 use super::answers::{self, AnswerSink, LineBatch, ReplyRoute};
 use super::input::DeferredCommand;
@@ -23,6 +26,7 @@ use crate::session::gate::Lease;
 use crate::session::sleeping::{SleepAnswer, SleepingDaemon};
 use crate::threads::counters::{BatchCounts, BatchTally, NO_COMMAND};
 use crate::threads::latency;
+use crate::threads::trace::{self, TraceSpan};
 use dae_store::json5_text;
 
 /// A command that may have to wait for reply budget or a reservation.
@@ -209,7 +213,10 @@ impl<S: Stream> Guest<S> {
             return;
         }
         if is_stray(&message) {
-            return self.note_parts(&message);
+            return self.note_wishes(&message);
+        }
+        if self.input.trace.is_some() {
+            return self.answer_traced(message, target, batch, context);
         }
         match target {
             LineTarget::Instance(lease) => {
@@ -236,6 +243,46 @@ impl<S: Stream> Guest<S> {
                 self.answers.answer(message, known, route, sink);
             }
             other => self.answer_without_code(&message, other, batch),
+        }
+    }
+
+    /// Answers a command for which the guest has named a trace: its code runs in a span of its own.
+    #[cold]
+    fn answer_traced<'a>(
+        &mut self,
+        message: Message<'a>,
+        target: LineTarget<'a>,
+        batch: &mut LineBatch<'a>,
+        context: &mut Context<'_>,
+    ) {
+        let Some(parent) = self.input.trace.take() else {
+            return;
+        };
+        let LineTarget::Instance(lease) = target else {
+            self.answer(message, target, batch, context);
+            if self.input.deferred.is_some() {
+                self.input.trace = Some(parent);
+            }
+            return;
+        };
+        let known = lease.instance.commands.known(message.name);
+        let is_own = known.is_some_and(|known| known.index().is_some());
+        let span = is_own.then(|| TraceSpan::below(*parent));
+        let before = (Instant::now(), batch.tally.total());
+        trace::during(span, || self.answer(message, target, batch, context));
+        if self.input.deferred.is_some() {
+            // It has not begun.
+            self.input.trace = Some(parent);
+            return;
+        }
+        let (began, before) = before;
+        let after = batch.tally.total();
+        // A command that is under way ends its span itself.
+        if after.calls > before.calls
+            && let Some(span) = span
+        {
+            let is_error = after.errors > before.errors;
+            span.end((&self.gate.name, message.name), began.elapsed(), is_error);
         }
     }
 
@@ -445,7 +492,7 @@ impl<S: Stream> Guest<S> {
         for line in inbox.lines() {
             match line {
                 Line::Message(message) if self.is_reply(&message) => {}
-                Line::Message(message) if is_stray(&message) => self.note_parts(&message),
+                Line::Message(message) if is_stray(&message) => self.note_wishes(&message),
                 Line::Message(message) => {
                     let refusal = (ErrorCode::Unavailable, &*text);
                     self.refuse((&message).into(), refusal, &mut tally);
@@ -456,28 +503,33 @@ impl<S: Stream> Guest<S> {
         }
         self.input.inbox = inbox;
         self.on_lines();
+        self.input.trace = None;
         let waited = self.gate.limits.instance_wait;
         self.gate.stats.add_other(tally, waited);
     }
 
-    /// Notes that the guest asks for parts, if this line does so. That takes effect at once.
+    /// Notes that the guest asks for parts, or names the trace of its next command, if this line does so. That takes
+    /// effect at once.
     #[cold]
-    fn note_parts(&self, message: &Message<'_>) {
+    fn note_wishes(&mut self, message: &Message<'_>) {
         if message.name != "dae" {
             return;
         }
-        let asked = asks_for_parts(message.arguments).or_else(|| {
-            let strict = json5_text::to_strict(message.arguments).ok()?;
-            asks_for_parts(&strict)
-        });
-        if let Some(wants) = asked {
+        let arguments = match json5_text::to_strict(message.arguments) {
+            Ok(strict) => Cow::Owned(strict),
+            Err(_) => Cow::Borrowed(message.arguments),
+        };
+        if let Some(wants) = asks_for_parts(&arguments) {
             self.guest_handle.want_parts(wants);
+        }
+        if let Some(parent) = trace_of(&arguments) {
+            self.input.trace = Some(Box::new(parent));
         }
     }
 }
 
 /// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
-/// answer each other forever. A `dae` with arguments may ask for parts.
+/// answer each other forever. A `dae` with arguments may ask for parts, or name a trace.
 #[inline]
 fn is_stray(message: &Message<'_>) -> bool {
     match message.name {
