@@ -66,7 +66,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     RULES.map(pattern).into_iter().collect()
 });
 
-const RULES: [(&str, &str); 30] = [
+const RULES: [(&str, &str); 32] = [
     (r"\b20\d{6}T\d{6}\.\d{6}Z", "20261130T124857.301442Z"),
     (
         r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z",
@@ -96,6 +96,8 @@ const RULES: [(&str, &str); 30] = [
     (r"CPU [\d.]+%  MEM \S+", "CPU 5.0%  MEM 3.0M"),
     // Cut by a window of `top`.
     (r"127\.0\.0\.1:\d{4}│", "127.0.0.1:5675│"),
+    (r"(cargo|took over) [\d.]+ (ms|s)", "$1 9 ms"),
+    (r"= [\d.]+ s\b", "= 0.33 s"),
     (r"may have \d+", "may have 20000"),
     (r"tick \[\d+,\d{13}\]", "tick [1,1796044422456]"),
     (

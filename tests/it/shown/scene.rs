@@ -61,12 +61,18 @@ pub(super) struct Scene {
 }
 
 impl Scene {
+    /// Returns a scene with that home, and no files.
+    pub(super) fn over(ecosystem: Ecosystem) -> Self {
+        Scene {
+            ecosystem,
+            _foreign: None,
+        }
+    }
+
     /// Makes a home without a host.
     pub(super) fn without_host() -> Self {
-        let scene = Scene {
-            ecosystem: Ecosystem::asleep(),
-            _foreign: None,
-        };
+        let scene = Self::over(Ecosystem::asleep());
+        scene.ecosystem.configure(&json!({"dae_port": 0}));
         scene.put_files();
         scene
     }

@@ -4,6 +4,7 @@ use dae_tests::{LIMIT, until_some};
 
 use super::neutral::Neutral;
 use super::scene::Scene;
+use crate::dev;
 use crate::top::Terminal;
 
 /// The sizes of a terminal: the smallest that is usual, and a large one.
@@ -22,7 +23,7 @@ struct Screens<'s> {
 impl<'s> Screens<'s> {
     /// Runs a command in a terminal. Returns `None` where tmux is not installed.
     fn of(scene: &'s Scene, size: (u16, u16), line: &str) -> Option<Self> {
-        let terminal = Terminal::run(&scene.ecosystem, size, &format!("DAE {line}"))?;
+        let terminal = Terminal::run(&scene.ecosystem, size, line)?;
         Some(Screens {
             scene,
             terminal,
@@ -67,7 +68,7 @@ impl<'s> Screens<'s> {
 
 /// Leads `top` through its panes and windows.
 fn top(scene: &Scene, size: (u16, u16)) -> Option<String> {
-    let mut screens = Screens::of(scene, size, "top --interval 500ms")?;
+    let mut screens = Screens::of(scene, size, "DAE top --interval 500ms")?;
     // The first measurement is there.
     screens.terminal.until_shows(" CPU ");
     screens.terminal.until_shows("~0.0%");
@@ -93,7 +94,7 @@ fn top(scene: &Scene, size: (u16, u16)) -> Option<String> {
 
 /// Talks to a daemon: completion, a result, a description, and an error.
 fn connect(scene: &Scene, size: (u16, u16)) -> Option<String> {
-    let mut screens = Screens::of(scene, size, "connect Counter")?;
+    let mut screens = Screens::of(scene, size, "DAE connect Counter")?;
     screens.terminal.until_shows("Counter>");
     screens.press(&["Tab"], &["increment", "stats"]);
     screens.terminal.press(&["C-c"]);
@@ -114,9 +115,29 @@ fn watched_list(scene: &Scene, size: (u16, u16)) -> Option<String> {
         eprintln!("SKIPPED: with process ids above {PID_MAX} the table has fewer columns");
         return None;
     }
-    let mut screens = Screens::of(scene, size, "list --watch -q")?;
+    let mut screens = Screens::of(scene, size, "DAE list --watch -q")?;
     screens.press(&[], &["Weather"]);
     screens.differ("list-watch", size)
+}
+
+/// Builds a crate at the start and by a key, and ends by another. A script stands in for cargo. The lines are those of a
+/// large terminal: a small one breaks them by the length of the test's paths.
+#[test]
+fn dev_draws_the_screens_that_are_stored() {
+    let (ecosystem, line) = dev::line_of_shell();
+    let scene = Scene::over(ecosystem);
+    let [_, size] = SIZES;
+    let Some(mut screens) = Screens::of(&scene, size, &line) else {
+        return;
+    };
+    screens.press(&[], &["listens on", "keys: "]);
+    screens.press(&["r"], &["took over"]);
+    screens.press(&["q"], &["ended with 0"]);
+    // The log is left out: another thread writes it, so its lines stand anywhere between the others.
+    let is_record = |line: &&str| line.starts_with("20");
+    let lines = screens.text.lines().filter(|line| !is_record(line));
+    screens.text = lines.map(|line| format!("{line}\n")).collect();
+    assert_eq!(screens.differ("dev", size), None);
 }
 
 #[test]
