@@ -145,6 +145,7 @@ pub(super) const CHANGING: [Told; 21] = [
             "config Clock set",
             "config Clock unset restart.burst_max",
             "config Clock unset restart.burst_max",
+            "apply --dry-run",
             "config Greeter set idle_s=60",
             "config Clock --edit",
             "config Weather set idle_s=60",
