@@ -21,6 +21,7 @@ mod rollback_window;
 mod saver;
 mod shared;
 mod sleep;
+mod state_cell;
 mod stop;
 mod tally;
 
@@ -547,15 +548,8 @@ impl Supervisor {
         }
     }
 
-    /// Sets the state, logs it and sends its event.
+    /// Sets the state, logs it and sends its event. Every change of state passes here, except for an announced start.
     fn set(&self, state: DaemonState) {
-        let generation = self.put(state.clone());
-        let events = &self.shared.events;
-        events.send_state(&self.spec.name, generation, &state);
-    }
-
-    /// Sets the state and logs it, and returns the generation. Every change of state passes here.
-    fn put(&self, state: DaemonState) -> Option<u64> {
         let generation = self.now.generation.load(Ordering::Relaxed);
         let generation = (generation > 0).then_some(generation);
         let reason = state.to_string();
@@ -569,9 +563,10 @@ impl Supervisor {
             false => format!("{}: {reason}", state.word()),
         };
         self.shared.tell(&self.spec.name, generation, level, &text);
-        self.now.state.send_replace(state);
+        let events = &self.shared.events;
+        let send = |kind| events.send(&self.spec.name, generation, kind);
+        self.now.state.change(state, generation, send);
         self.shared.directory.tell(&self.gate.name);
-        generation
     }
 }
 

@@ -160,12 +160,7 @@ impl Supervisor {
             running.sleeping = Some(Arc::clone(&sleeping));
         }
         self.gate.sleep(sleeping);
-        let state = DaemonState::Asleep { rule };
-        let was = self.now.state.borrow().clone();
-        match was == state {
-            true => drop(self.put(state)),
-            false => self.set(state),
-        }
+        self.set(DaemonState::Asleep { rule });
     }
 
     fn sleeping(&self) -> Arc<SleepingDaemon> {
