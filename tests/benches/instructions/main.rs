@@ -22,13 +22,19 @@ use serde_json::{Map, Value, json};
 /// The largest allowed change of a figure, as a fraction.
 const CHANGE_MAX: f64 = 0.1;
 
-/// The counted loads.
+/// The counted loads of a daemon in the host's process.
 const LOADS: [Load; 5] = [
     ECHO.sent("echo 1x1", 1, 10_000),
     ECHO.sent("echo 1x64", 64, 1_000),
     ADD.sent("add 1x1", 1, 10_000),
     ADD.sent("add 1x64", 64, 1_000),
     ASYNC.sent("async 1x64", 64, 1_000),
+];
+
+/// The counted loads of a daemon in a process of its own, whose instructions count as well.
+const LOADS_APART: [Load; 2] = [
+    ECHO.sent("subprocess echo 1x64", 64, 1_000),
+    ASYNC.sent("subprocess async 1x64", 64, 1_000),
 ];
 
 /// The load that is subtracted together with the start: it contains the one-time work.
@@ -107,28 +113,45 @@ fn bench(is_record: bool) -> Result<(), String> {
     if !has_valgrind()? {
         return Ok(());
     }
-    let home = Home::make();
     let recorded = recorded()?;
-    let nothing = fewest(&home, &[WARM_UP], |_| false)?;
     let mut figures = Map::new();
-    for load in LOADS {
-        let each =
-            |count: u64| count.saturating_sub(nothing) as f64 / (load.at_once * load.times) as f64;
-        let before = recorded["instructions"][load.name].as_f64();
-        let is_usual =
-            |count| before.is_some_and(|before| each(count) <= before * (1.0 + CHANGE_MAX));
-        let count = fewest(&home, &[WARM_UP, load], |count| {
-            !is_record && is_usual(count)
-        })?;
-        let each = each(count);
-        figures.insert(load.name.to_owned(), json!(each.round()));
-    }
+    count(
+        &Home::make(&[]),
+        &LOADS,
+        (&recorded, is_record),
+        &mut figures,
+    )?;
+    let apart = Home::make(&["--isolate"]);
+    count(&apart, &LOADS_APART, (&recorded, is_record), &mut figures)?;
     let compiler = compiler()?;
     if is_record {
         let recorded = json!({"compiler": compiler, "instructions": figures});
         return fs::write(file(), format!("{recorded:#}\n")).map_err(|error| error.to_string());
     }
     judge(&figures, &recorded, &compiler)
+}
+
+/// Counts the instructions a command of each load.
+fn count(
+    home: &Home,
+    loads: &[Load],
+    (recorded, is_record): (&Value, bool),
+    figures: &mut Map<String, Value>,
+) -> Result<(), String> {
+    let nothing = fewest(home, &[WARM_UP], |_| false)?;
+    for load in loads {
+        let each =
+            |count: u64| count.saturating_sub(nothing) as f64 / (load.at_once * load.times) as f64;
+        let before = recorded["instructions"][load.name].as_f64();
+        let is_usual =
+            |count| before.is_some_and(|before| each(count) <= before * (1.0 + CHANGE_MAX));
+        let count = fewest(home, &[WARM_UP, *load], |count| {
+            !is_record && is_usual(count)
+        })?;
+        let each = each(count);
+        figures.insert(load.name.to_owned(), json!(each.round()));
+    }
+    Ok(())
 }
 
 fn recorded() -> Result<Value, String> {
@@ -169,7 +192,7 @@ fn has_valgrind() -> Result<bool, String> {
 
 fn judge(figures: &Map<String, Value>, recorded: &Value, compiler: &str) -> Result<(), String> {
     println!(
-        "{:<12} {:>9} {:>9} {:>8}",
+        "{:<21} {:>9} {:>9} {:>8}",
         "a command", "here", "recorded", "change"
     );
     let mut changed = Vec::new();
@@ -178,7 +201,7 @@ fn judge(figures: &Map<String, Value>, recorded: &Value, compiler: &str) -> Resu
         let (here, before) = (here.unwrap_or(f64::NAN), before.unwrap_or(f64::NAN));
         let change = here / before - 1.0;
         println!(
-            "{load:<12} {here:>9.0} {before:>9.0} {:>7.1}%",
+            "{load:<21} {here:>9.0} {before:>9.0} {:>7.1}%",
             change * 100.0
         );
         // NaN must not pass as a small change.

@@ -45,12 +45,23 @@ const fn contender(label: &'static str, tongue: Tongue, what: What) -> Contender
 const ECHO: Tongue = Tongue::CommonTcp("echo");
 
 /// All contenders, in the order in which they are measured. The others are compared with the first one.
-pub(super) const CONTENDERS: [Contender; 10] = [
+pub(super) const CONTENDERS: [Contender; 13] = [
     contender(RAW_LABEL, Tongue::Mirror, What::Bare(Kind::Echo)),
     contender("static", ECHO, What::Bare(Kind::Static)),
     contender("in-process", ECHO, What::Daemon(&[])),
     contender("async", Tongue::CommonTcp("ready"), What::Daemon(&[])),
+    contender("async 1 ms", Tongue::CommonTcp("later"), What::Daemon(&[])),
     contender("subprocess", ECHO, What::Daemon(&["--isolate"])),
+    contender(
+        "subprocess async",
+        Tongue::CommonTcp("ready"),
+        What::Daemon(&["--isolate"]),
+    ),
+    contender(
+        "subprocess async 1 ms",
+        Tongue::CommonTcp("later"),
+        What::Daemon(&["--isolate"]),
+    ),
     contender("redis RESP", Tongue::Resp, What::Redis),
     contender("redis inline", Tongue::Inline, What::Redis),
     contender("node", ECHO, What::Node),

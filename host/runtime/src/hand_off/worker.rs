@@ -137,6 +137,17 @@ struct LinesDone<W> {
     waiting: Option<WaitingCommand<W>>,
 }
 
+impl<W> LinesDone<W> {
+    /// Returns the result if nothing of what was read is for this process.
+    fn before_all() -> Self {
+        LinesDone {
+            tally: BatchTally::default(),
+            stop: StopReason::Before(0),
+            waiting: None,
+        }
+    }
+}
+
 /// The reason why no more lines are answered.
 enum StopReason {
     /// All lines are answered; an incomplete one may begin at this offset.
@@ -336,11 +347,7 @@ impl<D: ServedDaemon> GuestProcessor<D> {
     fn answer(&mut self, guest: &HandedOffGuest) -> LinesDone<D::Waiting> {
         let (mut tally, all) = (BatchTally::default(), self.cursor.taken());
         if self.fill_inbox(guest) {
-            return LinesDone {
-                tally,
-                stop: StopReason::Before(0),
-                waiting: None,
-            };
+            return LinesDone::before_all();
         }
         let mut lines = self.inbox.lines();
         let mut run = LineRunner {
@@ -353,6 +360,7 @@ impl<D: ServedDaemon> GuestProcessor<D> {
             waiting: None,
         };
         let (mut start, mut found) = (0, CachedLookup::default());
+        let commands = self.daemon.commands();
         let stop = loop {
             let line = lines.next();
             let end = all - lines.left();
@@ -361,10 +369,8 @@ impl<D: ServedDaemon> GuestProcessor<D> {
                 Some(Line::Message(message)) => message,
                 Some(_) => break StopReason::Before(start),
             };
-            let known = found.known(self.daemon.commands(), message.name, |_| false);
-            let Some(command) =
-                known.and_then(|known| self.daemon.commands().may_end_at_once(known))
-            else {
+            let known = found.known(commands, message.name, |_| false);
+            let Some(command) = known.and_then(|known| commands.may_end_at_once(known)) else {
                 break StopReason::Before(start);
             };
             if let Some(stop) = run.line(message, command, (start, end)) {
@@ -372,11 +378,10 @@ impl<D: ServedDaemon> GuestProcessor<D> {
             }
             start = end;
         };
-        let waiting = run.waiting;
         LinesDone {
-            tally,
             stop,
-            waiting,
+            waiting: run.waiting,
+            tally,
         }
     }
 
@@ -515,34 +520,38 @@ impl<D: ServedDaemon> LineRunner<'_, D> {
             Owner::Wanted => return Some(StopReason::Before(start)),
             Owner::Lost => return Some(StopReason::Seized),
         }
+        let (started, has_panicked) = self.run(message, (index, known));
+        self.room
+            .note(index, message.arguments.len(), self.reply.len());
+        match started {
+            Started::Waits(command) => {
+                self.waiting = Some(WaitingCommand { index, command });
+                Some(StopReason::Waits(start, end))
+            }
+            Started::Ended(_) if has_panicked => Some(StopReason::Panicked(index, end)),
+            Started::Ended(false) if self.cursor.done(end, self.reply) => None,
+            Started::Ended(_) => Some(StopReason::Behind(end)),
+        }
+    }
+
+    /// Runs the command of a line that has begun. Also returns whether it has panicked.
+    #[inline]
+    fn run(
+        &mut self,
+        message: Message<'_>,
+        (index, known): (u32, &ResolvedCommand),
+    ) -> (Started<D::Waiting>, bool) {
+        let (guest, _) = self.guest;
         self.reply.clear();
         // Not before the line has begun: the command that was counted last is the one that the host may count instead.
         self.tally.turn_to(index);
         let counts = self.tally.current();
         let panics = counts.panics;
-        let has_told = match known.here() {
-            Some(_) => {
-                let of = (guest, index, known);
-                self.daemon.answer(message, of, (self.reply, counts))
-            }
-            None => match self
-                .daemon
-                .start(message, (guest, index), (self.reply, counts))
-            {
-                Started::Ended(has_told) => has_told,
-                Started::Waits(command) => {
-                    self.waiting = Some(WaitingCommand { index, command });
-                    return Some(StopReason::Waits(start, end));
-                }
-            },
+        let out = (&mut *self.reply, &mut *counts);
+        let started = match known.here() {
+            Some(_) => Started::Ended(self.daemon.answer(message, (guest, index, known), out)),
+            None => self.daemon.start(message, (guest, index), out),
         };
-        let has_panicked = counts.panics > panics;
-        self.room
-            .note(index, message.arguments.len(), self.reply.len());
-        if has_panicked {
-            return Some(StopReason::Panicked(index, end));
-        }
-        let is_kept = !has_told && self.cursor.done(end, self.reply);
-        (!is_kept).then_some(StopReason::Behind(end))
+        (started, counts.panics > panics)
     }
 }

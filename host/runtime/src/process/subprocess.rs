@@ -10,6 +10,7 @@
 //! own tables.
 
 mod batch;
+mod call;
 mod hand_offs;
 pub mod hook;
 mod limits;
@@ -23,10 +24,9 @@ mod supervise;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use dae_plugin_api::abi::status;
@@ -48,6 +48,8 @@ use dae_store::settings::Settings;
 
 use batch::NewBatch;
 pub use batch::{BatchCall, BatchEnd};
+use call::CallEnd;
+pub(crate) use call::SubprocessCall;
 pub use limits::{CallStart, OverdueAction};
 pub use read::{UnreadBytes, bytes_of};
 pub use spawn::Spawner;
@@ -140,23 +142,6 @@ struct WaitingCall {
     is_aside: bool,
     /// True if it is a command, which may be withdrawn.
     is_command: bool,
-}
-
-/// The end of a call.
-#[derive(Debug)]
-struct CallEnd {
-    completion: Completion,
-    /// True if the command was a future that did not have to wait.
-    was_at_once: bool,
-}
-
-impl From<Completion> for CallEnd {
-    fn from(completion: Completion) -> Self {
-        CallEnd {
-            completion,
-            was_at_once: false,
-        }
-    }
 }
 
 impl PendingCommands {
@@ -554,68 +539,6 @@ impl Link {
         // The reading task sees any other failure.
         if written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             self.more.notify_one();
-        }
-    }
-}
-
-impl SubprocessCall {
-    /// Lets the call go on despite the reply budget.
-    pub fn go_on(&self) {
-        self.link.go_on(self.id);
-    }
-
-    /// Returns what the host knows about the start of the call.
-    pub fn start(&self) -> CallStart {
-        CallStart {
-            link: Arc::clone(&self.link),
-            id: self.id,
-            since: Instant::now(),
-        }
-    }
-}
-
-/// A call that the subprocess has not answered. Dropping it cancels the call.
-pub(crate) struct SubprocessCall {
-    id: u64,
-    guest: u64,
-    receiver: oneshot::Receiver<CallEnd>,
-    link: Arc<Link>,
-    is_over: bool,
-    /// True if it had begun before the host knew of it.
-    pub(crate) has_begun: bool,
-    /// True once it has ended, if it was a future that did not have to wait.
-    pub(crate) was_at_once: bool,
-}
-
-impl Future for SubprocessCall {
-    type Output = Completion;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
-        let polled = Pin::new(&mut self.receiver).poll(context);
-        polled.map(|ended| {
-            self.is_over = true;
-            let ended = ended.unwrap_or_else(|_| {
-                let bytes = b"its process ended".to_vec();
-                let status = host_status::DIED;
-                Completion { status, bytes }.into()
-            });
-            self.was_at_once = ended.was_at_once;
-            ended.completion
-        })
-    }
-}
-
-impl Drop for SubprocessCall {
-    fn drop(&mut self) {
-        if !self.is_over
-            && let Ok(ended) = self.receiver.try_recv()
-        {
-            // The call has ended, and its reply was not taken.
-            return self.link.has_read(self.guest, ended.completion.bytes.len());
-        }
-        if !self.is_over && lock(&self.link.calls).by_id.remove(&self.id).is_some() {
-            lock(&self.link.outgoing).put(FrameKind::Cancel, self.id, &[]);
-            self.link.flush();
         }
     }
 }

@@ -13,11 +13,12 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::call::CallEnd;
 use super::output::{self, Printer};
 use super::rate::Rate;
 use super::requests::RequestsInProgress;
 use super::spawn::SpawnedProcess;
-use super::{CallEnd, Link, WAITING_BYTES_MAX, lock};
+use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::hand_off::{HandOffState, HandedBack};
 use crate::os::descriptors;
 use crate::os::worker_process::{self, WorkerProcess};

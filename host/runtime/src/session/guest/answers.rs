@@ -434,10 +434,7 @@ impl ReplyQueue {
     ) {
         let began = Instant::now();
         let instance = &route.lease.instance;
-        match instance.ends_at_once(index) {
-            true => self.has_brief = true,
-            false => self.in_a_row = 0,
-        }
+        self.note_start(instance.ends_at_once(index));
         let parts = route.enter_parts(&message, index);
         let call = Call {
             index,
@@ -466,6 +463,14 @@ impl ReplyQueue {
         };
         self.enter(&message, of, pending, route);
         sink.context.waker().wake_by_ref();
+    }
+
+    /// Notes that a command is started that may end later. `is_brief` is true if it is not expected to wait.
+    fn note_start(&mut self, is_brief: bool) {
+        match is_brief {
+            true => self.has_brief = true,
+            false => self.in_a_row = 0,
+        }
     }
 
     /// Adds a command that is under way. Its first poll used the connection's waker. The set has a waker for each command,
