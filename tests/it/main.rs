@@ -31,6 +31,7 @@ mod home;
 mod host;
 mod hostile;
 mod install;
+mod interrupted;
 mod isolation;
 mod lifecycle;
 mod list;

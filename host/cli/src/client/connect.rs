@@ -14,6 +14,7 @@ use super::super::Session;
 use super::super::exit::Fault;
 use super::{CONTROL_TAG, Client, Stream, is_over_time};
 use dae_runtime::os::control_client::ControlClient;
+use dae_runtime::peers::reset::reset_at_close;
 use dae_runtime::peers::self_connection::is_to_itself;
 use dae_store::atomic_file::DiskFault;
 use dae_store::report::Greeting;
@@ -154,6 +155,16 @@ impl Client<TcpStream> {
     /// Returns the connection itself, before anything was sent on it.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
+    }
+
+    /// Returns another handle of the connection. `None` if the system has none left.
+    pub(crate) fn handle(&self) -> Option<TcpStream> {
+        self.stream.try_clone().ok()
+    }
+
+    /// Makes the end of the connection cancel the command that runs on it.
+    pub(crate) fn reset_at_close(&self) {
+        reset_at_close(&self.stream);
     }
 
     /// Sets the limit for an answer, for any daemon.
