@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
-use dae_store::event::{DaeEvent, DaeEventKind};
+use dae_store::event::{CauseKind, DaeEvent, DaeEventKind};
 use dae_store::event_log::EventLog;
 use dae_store::registry::DAE_NAME;
 
@@ -39,8 +39,10 @@ impl EventSender {
         let event = DaeEvent::now(daemon, generation, kind);
         let send = |event: DaeEvent| {
             match &event.kind {
-                DaeEventKind::DiskFailed { cause } => tracing::error!("{cause}"),
-                DaeEventKind::DiskWorks { .. } => tracing::warn!("{}", event.kind),
+                DaeEventKind::DiskFailed { cause, .. } => tracing::error!("{cause}"),
+                DaeEventKind::DiskWorks { .. } | DaeEventKind::HistoryLost { .. } => {
+                    tracing::warn!("{}", event.kind)
+                }
                 _ => {}
             }
             // An error means that there is no reader.
@@ -57,25 +59,32 @@ impl EventSender {
         self.kept.forget(daemon)
     }
 
-    /// Sends the event of a daemon's new state, if the state has one of its own.
-    pub(super) fn send_state(&self, daemon: &str, generation: Option<u64>, state: &DaemonState) {
+    /// Sends the event of a daemon's new state, if the state has one of its own. `cause_kind` is the kind of its cause.
+    pub(super) fn send_state(
+        &self,
+        (daemon, generation): (&str, Option<u64>),
+        state: &DaemonState,
+        cause_kind: CauseKind,
+    ) {
         let kind = match state.clone() {
             DaemonState::Starting => DaeEventKind::Started,
             DaemonState::Ready => DaeEventKind::Ready,
-            DaemonState::Degraded { cause } => DaeEventKind::Degraded { cause },
+            DaemonState::Degraded { cause } => DaeEventKind::Degraded { cause, cause_kind },
             DaemonState::Backoff { cause, until, rule } => {
                 let wait = until.saturating_duration_since(std::time::Instant::now());
                 DaeEventKind::RestartPlanned {
                     cause,
+                    cause_kind,
                     wait_ms: durations::in_ms(wait),
                     rule: Some(rule),
                 }
             }
             DaemonState::CrashLoop { cause, rule } => DaeEventKind::CrashLoop {
                 cause,
+                cause_kind,
                 rule: Some(rule),
             },
-            DaemonState::Failed { cause } => DaeEventKind::Failed { cause },
+            DaemonState::Failed { cause } => DaeEventKind::Failed { cause, cause_kind },
             DaemonState::Asleep { rule } => DaeEventKind::Asleep { rule },
             DaemonState::Finished => DaeEventKind::Finished,
             DaemonState::Stopped => DaeEventKind::Stopped,
