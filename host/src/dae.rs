@@ -102,7 +102,7 @@ pub use call::CallFault;
 pub use fault::{Fault, FaultKind};
 pub use measure::{
     ChangeMeasures, CommandMeasures, DaemonMeasures, GuestMeasures, LatencyHistogram, Measures,
-    OwnProcess, ReloadOutcome,
+    OneCommandMeasures, OwnProcess, ReloadOutcome,
 };
 pub use shutdown::StopNews;
 

@@ -26,3 +26,11 @@ pub use dae_runtime::instance::worker;
 pub use dae_store::{
     call_graph, config, event, home, log, manifest, registry, report, restart, settings, usage,
 };
+
+/// Traces: the commands of a trace that have ended. [`Dae`] begins no trace: a caller names one (`host/docs/protocol.md`).
+pub mod trace {
+    #[doc(inline)]
+    pub use dae_common_tcp::TraceParent;
+    #[doc(inline)]
+    pub use dae_runtime::threads::trace::{EndedSpan, report_spans};
+}

@@ -46,6 +46,25 @@ impl Ecosystem {
         )?)
     }
 
+    /// Returns the trace of the command whose code asks, as the value of the header `traceparent` of W3C Trace Context. Send
+    /// it along with a request to a service outside of the ecosystem. Calls of daemons carry it by themselves.
+    ///
+    /// Returns `None` if the caller named no trace, on a thread or in a task that the command's code started by other means
+    /// than [`spawn`](Self::spawn), and with a host from before traces.
+    ///
+    /// ```
+    /// use dae_plugin_api::prelude::*;
+    ///
+    /// fn header(eco: &Ecosystem) -> Option<(&'static str, String)> {
+    ///     Some(("traceparent", eco.traceparent()?))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn traceparent(&self) -> Option<String> {
+        let text = self.host.ask(operation::TRACE_PARENT, b"").ok()?;
+        String::from_utf8(text).ok().filter(|text| !text.is_empty())
+    }
+
     /// Returns the JSON object that was given at install, or `{}`, as the author's own type.
     ///
     /// # Errors

@@ -17,6 +17,9 @@
 pub const CREDENTIAL: &str = "credential";
 /// At once, no request. Returns the daemon's config, a JSON object.
 pub const CONFIG: &str = "config";
+/// At once, no request. Returns the trace of the command whose code asks, as a `traceparent` of W3C Trace Context, or
+/// `NOTHING`.
+pub const TRACE_PARENT: &str = "traceparent";
 /// At once: guest, in decimal. Returns `NOTHING` if the guest is there, otherwise `GONE`.
 pub const GUEST_OPEN: &str = "guest.open";
 /// At once: queue, guest. Adds the queue as a receiver of that guest's events. Returns `NOTHING` or `GONE`.

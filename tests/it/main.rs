@@ -65,6 +65,7 @@ mod test_host;
 mod tidy;
 mod tokio_plugin;
 mod top;
+mod traces;
 mod typed_clients;
 mod unrecorded;
 mod upgrade;

@@ -24,8 +24,11 @@ const MODES: [(&[&str], &str); 2] = [(&[], "in-process"), (&["--isolate"], "subp
 /// A time that is longer than any test (ms).
 const FOR_EVER_MS: u64 = 3_600_000;
 
+/// The histogram of a command.
+const DURATION: &str = "dae_command_duration_seconds";
+const DURATION_COUNT: &str = "dae_command_duration_seconds_count";
 /// A histogram's bound below the 30 ms that a command of a test takes.
-const BELOW_30_MS: &str = "0.016777215";
+const BELOW_30_MS: &str = "0.016777216";
 
 /// Starts a host that serves metrics on a free port, and returns the address.
 #[track_caller]
@@ -113,11 +116,21 @@ impl Scrape {
         self.0.get(&series).copied()
     }
 
-    /// Returns the buckets of `Probe`, in the order of their bounds.
-    fn buckets(&self) -> Vec<(f64, f64)> {
-        let before = "dae_command_duration_seconds_bucket{daemon=\"Probe\",le=\"";
+    /// Returns the sum over the commands of `Probe`.
+    fn all_commands(&self, name: &str) -> f64 {
+        let start = format!("{name}{{daemon=\"Probe\",command=");
+        let all = self
+            .0
+            .iter()
+            .filter(|(series, _)| series.starts_with(&start));
+        all.map(|(_, value)| value).sum()
+    }
+
+    /// Returns the buckets of a command of `Probe`, in the order of their bounds.
+    fn buckets(&self, command: &str) -> Vec<(f64, f64)> {
+        let before = format!("{DURATION}_bucket{{daemon=\"Probe\",command=\"{command}\",le=\"");
         let bucket = |(series, count): (&String, &f64)| {
-            let bound = series.strip_prefix(before)?.strip_suffix("\"}")?;
+            let bound = series.strip_prefix(&before)?.strip_suffix("\"}")?;
             Some((bound.parse().expect("a number"), *count))
         };
         let mut buckets: Vec<(f64, f64)> = self.0.iter().filter_map(bucket).collect();
@@ -168,53 +181,59 @@ fn commands_are_counted_in_both_modes() {
         let (ecosystem, address) = measured(&json!({}));
         let mut guest = install(&ecosystem, flags, &json!({}));
         let before = Scrape::of(address);
-        let count = |scrape: &Scrape, name| scrape.probe(name, "").unwrap_or(0.0);
         let [calls, errors] = ["dae_commands_total", "dae_command_errors_total"];
-        let (calls_before, errors_before) = (count(&before, calls), count(&before, errors));
+        let calls_before = before.probe(calls, "").expect("each daemon has a count");
+        assert_eq!(before.all_commands(errors), 0.0);
         for number in 0..5 {
             assert_eq!(guest.ask("echo", &json!([number])), number);
         }
         assert_eq!(guest.ask("slow", &json!([30])), 30);
         let _ = guest.ask_in_vain("echo", &json!([]));
+        let _ = guest.ask_in_vain("nonsense", &json!([]));
         until_probe(
             address,
             &[
-                (calls, "", calls_before + 7.0),
-                (errors, "", errors_before + 1.0),
+                (calls, "", calls_before + 8.0),
+                (errors, ",command=\"echo\"", 1.0),
+                (errors, ",command=\"\"", 1.0),
+                (errors, ",command=\"slow\"", 0.0),
                 ("dae_guests", "", 1.0),
                 ("dae_daemon_up", "", 1.0),
                 ("dae_daemon_state", ",state=\"ready\"", 1.0),
-                ("dae_command_duration_seconds_count", "", calls_before + 7.0),
+                (DURATION_COUNT, ",command=\"echo\"", 6.0),
+                (DURATION_COUNT, ",command=\"slow\"", 1.0),
             ],
         );
         let scrape = Scrape::of(address);
         let status = ecosystem.cli(&["status", "Probe", "--json"]).ok().json();
-        assert_eq!(Some(count(&scrape, calls)), status["calls"].as_f64());
+        assert_eq!(scrape.probe(calls, ""), status["calls"].as_f64());
+        assert_eq!(scrape.all_commands(DURATION_COUNT), calls_before + 8.0);
         let version = status["version"].as_str().expect("a version");
         let info = format!(",plugin=\"Probe\",version=\"{version}\",mode=\"{mode}\"");
         assert_eq!(scrape.probe("dae_daemon_info", &info), Some(1.0), "{info}");
-        check_histogram(&scrape);
+        check_histograms(&scrape);
         drop(guest);
         until_probe(address, &[("dae_guests", "", 0.0)]);
     }
 }
 
-/// Checks the histogram of a daemon, one of whose commands took at least 30 ms.
+/// Checks the histograms of two commands, one of which took at least 30 ms in its one call.
 #[track_caller]
-fn check_histogram(scrape: &Scrape) {
-    let buckets = scrape.buckets();
-    let counts: Vec<f64> = buckets.iter().map(|(_, count)| *count).collect();
-    assert!(counts.is_sorted(), "cumulative: {buckets:?}");
-    let last = buckets.last().expect("buckets");
-    let count = scrape.probe("dae_command_duration_seconds_count", "");
-    assert_eq!((last.0, Some(last.1)), (f64::INFINITY, count));
+fn check_histograms(scrape: &Scrape) {
+    for (command, count) in [("echo", 6.0), ("slow", 1.0)] {
+        let buckets = scrape.buckets(command);
+        let counts: Vec<f64> = buckets.iter().map(|(_, count)| *count).collect();
+        assert!(counts.is_sorted(), "cumulative: {buckets:?}");
+        assert_eq!(buckets.last(), Some(&(f64::INFINITY, count)), "{command}");
+    }
+    let of_slow = |part: &str, labels: &str| {
+        let labels = format!(",command=\"slow\"{labels}");
+        scrape.probe(&format!("{DURATION}_{part}"), &labels)
+    };
     let below = format!(",le=\"{BELOW_30_MS}\"");
-    let below = scrape.probe("dae_command_duration_seconds_bucket", &below);
-    assert!(below < count && below > Some(0.0), "{below:?} of {count:?}");
-    let sum = scrape
-        .probe("dae_command_duration_seconds_sum", "")
-        .expect("a sum");
-    assert!((0.026..20.0).contains(&sum), "{sum}");
+    assert_eq!(of_slow("bucket", &below), Some(0.0));
+    let sum = of_slow("sum", "").expect("a sum");
+    assert!((0.027..20.0).contains(&sum), "{sum}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod arrange;
 mod fits;
 mod repeat;
 mod standard_input;
+mod trace;
 mod word;
 
 use std::collections::BTreeMap;
@@ -53,6 +54,10 @@ pub(super) struct CallArgs {
     /// Print a result that is a string as it is, without quotes
     #[arg(long)]
     raw: bool,
+    /// Let the call belong to a trace, and print the trace's id on standard error [default: the trace of the environment
+    /// variable TRACEPARENT, if it is set]
+    #[arg(long, conflicts_with = "repeat")]
+    trace: bool,
     /// Make N calls and print their latencies instead of the results
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "raw")]
     repeat: Option<u64>,
@@ -132,6 +137,14 @@ impl AnsweredCall<'_> {
             ending.iter().for_each(reset_at_close);
             words
         });
+        if let Some(parent) = trace::of_call(args.trace) {
+            if args.trace {
+                session
+                    .out
+                    .note(&format!("trace {:032x}", parent.trace_id()));
+            }
+            client.trace_next(parent);
+        }
         let result = match daemon.is_foreign {
             // It may not know of tags, which parts need.
             true => client.call(command, &self.arguments).map(Some),

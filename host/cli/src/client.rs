@@ -19,7 +19,7 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use dae_common_tcp::{Inbox, write_message};
+use dae_common_tcp::{Inbox, TraceParent, write_message, write_trace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -62,6 +62,8 @@ pub(super) struct Client<S> {
     deadline: Option<Instant>,
     /// The fate of the events that come during a call.
     during_call: DuringCall,
+    /// The trace of the next call.
+    trace: Option<TraceParent>,
 }
 
 /// The result of a limited wait for an event.
@@ -107,6 +109,7 @@ impl<S: Stream> Client<S> {
             answer_max: None,
             deadline: None,
             during_call: DuringCall::default(),
+            trace: None,
         }
     }
 
@@ -121,7 +124,20 @@ impl<S: Stream> Client<S> {
         one(reply.unwrap_or_default())
     }
 
-    fn write_call(&self, line: &mut Vec<u8>, name: &str, arguments: &impl Serialize) -> Result<()> {
+    /// Lets the next call belong to that trace.
+    pub(super) fn trace_next(&mut self, parent: TraceParent) {
+        self.trace = Some(parent);
+    }
+
+    fn write_call(
+        &mut self,
+        line: &mut Vec<u8>,
+        name: &str,
+        arguments: &impl Serialize,
+    ) -> Result<()> {
+        if let Some(parent) = self.trace.take() {
+            write_trace(line, &parent);
+        }
         write_message(line, name, self.tag, &serde_json::to_vec(arguments)?);
         Ok(())
     }

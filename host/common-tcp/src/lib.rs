@@ -46,6 +46,7 @@ mod opening;
 mod parts;
 mod reply;
 mod telnet;
+mod trace;
 
 pub use code::{ErrorCode, UnknownErrorCode};
 pub use inbox::{Front, Inbox, Lines};
@@ -56,6 +57,7 @@ pub use parts::{PART, Part, asks_for_parts, write_part};
 pub use reply::{
     DaemonError, Opening, close_reply, open_reply, write_daemon_error, write_error, write_message,
 };
+pub use trace::{NotATraceParent, TraceParent, trace_of, write_trace};
 
 /// The default limit for a line, in bytes before its LF: 1 MiB, from the protocol.
 pub const LINE_BYTES_MAX: usize = 1 << 20;

@@ -3,9 +3,8 @@
 //! The request is a `dae` with arguments, which no side answers. So it is harmless to a side that doesn't know of parts,
 //! and no command can have its name.
 
-use serde_json::{Map, Value};
-
 use crate::reply::{close_reply, open_reply, write_string};
+use crate::trace::request;
 
 /// The name of the lines that carry parts.
 pub const PART: &str = "part";
@@ -57,18 +56,7 @@ pub fn write_part(out: &mut Vec<u8>, part: Part<'_>) {
 /// ```
 #[must_use]
 pub fn asks_for_parts(arguments: &str) -> Option<bool> {
-    let object = match serde_json::from_str(arguments).ok()? {
-        Value::Array(all) => <[Value; 1]>::try_from(all).ok()?[0].take(),
-        value => value,
-    };
-    let object: Map<String, Value> = match object {
-        Value::Object(object) => object,
-        _ => return None,
-    };
-    match object.contains_key("name") {
-        true => None,
-        false => object.get("parts")?.as_bool(),
-    }
+    request(arguments)?.get("parts")?.as_bool()
 }
 
 #[cfg(test)]

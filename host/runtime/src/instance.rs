@@ -30,7 +30,7 @@ use crate::plugin::identity::Identity;
 use crate::plugin::library::{Command, LiveDaemon, PluginFuture};
 use crate::process::subprocess::{BatchCall, Subprocess, UnreadBytes};
 use crate::threads::latency::{self, LatencyClasses};
-use crate::threads::watchdog;
+use crate::threads::{trace, watchdog};
 use dae_store::blocking;
 use dae_store::json5_text;
 use dae_store::lock::lock;
@@ -138,6 +138,11 @@ impl Instance {
         command.map_or("run or save", |command| command.name.as_str())
     }
 
+    /// Returns what its plugin says about itself.
+    pub(crate) fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
     /// Returns what happens to a command that is cancelled.
     #[must_use]
     pub fn fate(&self, index: u32) -> CancelPolicy {
@@ -239,6 +244,7 @@ impl Instance {
         let (index, guest, arguments) = (call.index, call.guest, call.arguments.to_owned());
         let begin = Arc::new(start::BeginFlag::default());
         let begins = Arc::clone(&begin);
+        let span = trace::current();
         let thread = blocking::run(move || {
             let _held = reservation;
             let mut bytes = Vec::new();
@@ -255,7 +261,7 @@ impl Instance {
             };
             // It may take its time here, and nobody else waits for the thread.
             let number = watchdog::BLOCKING | instance.number;
-            let answer = || instance.answer_plainly(call, &mut bytes);
+            let answer = || trace::during(span, || instance.answer_plainly(call, &mut bytes));
             let status = watchdog::during(number, index, false, answer);
             Completion { status, bytes }
         });

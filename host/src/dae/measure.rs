@@ -14,6 +14,7 @@ use dae_store::report::{EndKind, Mode};
 
 pub use crate::supervise::ReloadOutcome;
 pub use dae_runtime::os::own_process::OwnProcess;
+use dae_runtime::threads::counters::CounterSnapshot;
 pub use dae_runtime::threads::counters::LatencyHistogram;
 
 /// The measures of an ecosystem.
@@ -51,11 +52,21 @@ pub struct DaemonMeasures {
 /// The commands that a daemon has answered.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CommandMeasures {
-    /// The commands answered.
+    /// The lines answered, whether or not they were commands of the daemon.
     pub calls: u64,
-    /// The commands answered with `error`.
+    /// Each command that was called, by name. The first one has no name: it stands for lines that are no command of the
+    /// daemon, such as unknown names, and is there without calls, too.
+    pub by_name: Vec<OneCommandMeasures>,
+}
+
+/// The counts of one command.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OneCommandMeasures {
+    /// The command's name.
+    pub name: String,
+    /// The calls answered with `error`.
     pub errors: u64,
-    /// The times from a command to its reply; `None` before the first command.
+    /// The times from a call to its reply; `None` before the first call.
     pub latencies: Option<LatencyHistogram>,
 }
 
@@ -160,12 +171,17 @@ fn measures_of(daemon: &Daemon) -> DaemonMeasures {
 }
 
 fn commands_of(gate: &Gate) -> CommandMeasures {
-    let counts = gate.stats.snapshot();
-    CommandMeasures {
-        calls: counts.calls(),
+    let counted = gate.stats.by_command();
+    let measures = |name: String, counts: &CounterSnapshot| OneCommandMeasures {
+        name,
         errors: counts.errors(),
         latencies: counts.latencies(),
-    }
+    };
+    let calls = counted.total().calls();
+    let mut by_name = vec![measures(String::new(), &counted.other)];
+    by_name.extend((counted.by_name.into_iter()).map(|(name, counts)| measures(name, &counts)));
+    by_name.sort_by(|one, other| one.name.cmp(&other.name));
+    CommandMeasures { calls, by_name }
 }
 
 fn guests_of(gate: &Gate) -> GuestMeasures {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use dae_host::dae::{
     ChangeMeasures, CommandMeasures, DaemonMeasures, GuestMeasures, LatencyHistogram, Measures,
-    OwnProcess, ReloadOutcome,
+    OneCommandMeasures, OwnProcess, ReloadOutcome,
 };
 use dae_host::report::{EndKind, Mode};
 use figures::command_line;
@@ -132,8 +132,7 @@ fn measures(daemons: u64, is_called: bool) -> Measures {
         is_up: true,
         commands: CommandMeasures {
             calls: number * 17,
-            errors: number,
-            latencies: is_called.then(|| latencies(number)),
+            by_name: commands(number, is_called),
         },
         guests: GuestMeasures {
             present: number % 7,
@@ -148,6 +147,17 @@ fn measures(daemons: u64, is_called: bool) -> Measures {
         daemons: (0..daemons).map(daemon).collect(),
         process: OwnProcess::default(),
     }
+}
+
+/// Returns the row of lines that are no command, which every daemon has, and that of one command.
+fn commands(number: u64, is_called: bool) -> Vec<OneCommandMeasures> {
+    let command = is_called.then(|| OneCommandMeasures {
+        name: "work".to_owned(),
+        errors: number,
+        latencies: Some(latencies(number)),
+    });
+    let other = OneCommandMeasures::default();
+    std::iter::once(other).chain(command).collect()
 }
 
 fn latencies(number: u64) -> LatencyHistogram {

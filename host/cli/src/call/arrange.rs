@@ -16,7 +16,7 @@ use super::super::signatures::{CommandSchema, Parameter};
 use super::fits::is_boolean;
 
 /// The program's own options that stand before the daemon's name. Behind the command they are hinted at.
-pub(super) const OWN_OPTIONS: [&str; 9] = [
+pub(super) const OWN_OPTIONS: [&str; 10] = [
     "concurrency",
     "help",
     "home",
@@ -25,6 +25,7 @@ pub(super) const OWN_OPTIONS: [&str; 9] = [
     "raw",
     "repeat",
     "timeout",
+    "trace",
     "verbose",
 ];
 

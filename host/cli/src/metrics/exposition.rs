@@ -3,10 +3,11 @@
 //! Names and labels are part of the interface: dashboards and alerts use them. The bench `metrics` compiles this file too.
 //!
 //! The name of a daemon has few bytes, and no characters with a meaning in the text format. The name and the version of
-//! a plugin are its author's, and may be any text: they are cut and escaped. All other labels are words of this program.
+//! a plugin are its author's, and may be any text: they are cut and escaped, and so are the names of its commands. All
+//! other labels are words of this program.
 //!
-//! A daemon has one line for its present state, and a histogram once it has answered a command. So ten thousand daemons
-//! that nobody calls are a few lines each.
+//! A daemon has one line for its present state, and a histogram for each command that it has answered. So ten thousand
+//! daemons that nobody calls are a few lines each.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,7 +21,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use dae_host::dae::{ChangeMeasures, DaemonMeasures, Measures, OwnProcess};
+use dae_host::dae::{ChangeMeasures, DaemonMeasures, Measures, OneCommandMeasures, OwnProcess};
 use dae_store::printable;
 use dae_store::report::EndKind;
 
@@ -121,22 +122,18 @@ fn changes(metrics: &mut Metrics<'_, '_>, daemons: &[DaemonMeasures]) -> fmt::Re
 fn commands(metrics: &mut Metrics<'_, '_>, daemons: &[DaemonMeasures]) -> fmt::Result {
     let calls = daemons.iter().map(|one| (of(one), one.commands.calls));
     metrics.counter("dae_commands", "Commands answered", calls)?;
-    let errors = daemons.iter().map(|one| (of(one), one.commands.errors));
-    metrics.counter(
-        "dae_command_errors",
-        "Commands answered with an error",
-        errors,
-    )
+    let errors = each_command(daemons).map(|(labels, command)| (labels, command.errors));
+    const ERRORS: &str = "Commands answered with an error";
+    metrics.counter("dae_command_errors", ERRORS, errors)
 }
 
 fn latencies(metrics: &mut Metrics<'_, '_>, daemons: &[DaemonMeasures]) -> fmt::Result {
     const NAME: &str = "dae_command_duration_seconds";
-    const HELP: &str = "Time from a command to its reply; its sum is within an eighth";
+    const HELP: &str = "Time from a command to its reply; its sum is within a tenth";
     let encoder = &mut *metrics.0;
     let mut metric = encoder.encode_descriptor(NAME, HELP, None, MetricType::Histogram)?;
-    for one in daemons {
-        if let Some(all) = &one.commands.latencies {
-            let labels = of(one);
+    for (labels, command) in each_command(daemons) {
+        if let Some(all) = &command.latencies {
             let mut metric = metric.encode_family(&labels)?;
             metric.encode_histogram::<NoLabelSet>(all.sum_s, all.count, &all.buckets, None)?;
         }
@@ -178,6 +175,24 @@ fn own_process(metrics: &mut Metrics<'_, '_>, process: &OwnProcess) -> fmt::Resu
 
 /// The type of the labels of a metric without labels.
 const NONE: (&str, &str) = ("", "");
+
+/// Returns each command of each daemon with its labels. Lines that are no command of a daemon have an empty label, which
+/// to Prometheus is the same as none.
+fn each_command(
+    daemons: &[DaemonMeasures],
+) -> impl Iterator<Item = ([(&str, Cow<'_, str>); 2], &OneCommandMeasures)> {
+    daemons.iter().flat_map(|daemon| {
+        let commands = daemon.commands.by_name.iter();
+        commands.map(|command| {
+            let name = Cow::Borrowed(daemon.name.as_str());
+            let labels = [
+                ("daemon", name),
+                ("command", printable::label(&command.name)),
+            ];
+            (labels, command)
+        })
+    })
+}
 
 fn of(daemon: &DaemonMeasures) -> [(&str, &str); 1] {
     [("daemon", &daemon.name)]

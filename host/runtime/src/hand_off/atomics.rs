@@ -3,6 +3,7 @@
 //! The files that hold the protocol take both from their sibling of this name and from nowhere else. So the model check
 //! compiles the same files with the atomics of a model checker and with buffers of a few bytes.
 
+pub(super) use crate::threads::counters::COMMANDS as COUNTED;
 pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use std::time::Duration;

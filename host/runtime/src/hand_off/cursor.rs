@@ -16,7 +16,7 @@ use super::memory::Cursor;
 use super::slot::{HandOffSlot, Owner, Slot};
 use super::socket::ByteCounts;
 use super::state::{HandOffState, pair};
-use crate::threads::counters::BatchCounts;
+use crate::threads::counters::BatchTally;
 
 /// The worker's access to a hand-off state. There is one in a process, and one thread at a time uses it: it owns the
 /// words of the cursor and the two buffers.
@@ -134,7 +134,7 @@ impl WorkerCursor {
     ///
     /// Plain additions are enough: a guest that asks for the counts after it has read a reply does so over two sockets,
     /// which order the addition before the host's look.
-    pub fn count(&self, tally: BatchCounts, took: Duration) {
+    pub fn count(&self, tally: &BatchTally, took: Duration) {
         self.hand_off_state.memory.answered.add(tally, took);
     }
 

@@ -25,7 +25,7 @@ use super::socket::{ByteCounts, counts, keep_in_line};
 use super::state::{HandOffState, LostWork, Position};
 use crate::os::descriptors::{self, BorrowedDescriptor};
 use crate::plugin::completion::Completion;
-use crate::threads::counters::{CounterSource, Shard};
+use crate::threads::counters::{CounterSource, SharedCounts};
 use dae_store::lock::lock;
 use dae_store::tasks;
 use watch::HandOffWatch;
@@ -323,7 +323,7 @@ async fn watch(link: Arc<dyn WorkerLink>, limit: Duration) {
 }
 
 impl CounterSource for HandOffState {
-    fn counted(&self) -> &Shard {
+    fn counted(&self) -> &SharedCounts {
         &self.memory.answered
     }
 }

@@ -4,19 +4,19 @@
 //! anything at any time, so the host reads each word and byte once, atomically, into memory of its own, and checks what
 //! it has read there.
 
-use super::atomics::{AtomicU32, AtomicU64, MADE_BYTES, SLOTS, TAKEN_BYTES};
+use super::atomics::{AtomicU32, AtomicU64, COUNTED, MADE_BYTES, SLOTS, TAKEN_BYTES};
 use super::buffer::Buffer;
 use super::line::Line;
 use super::progress::Progress;
 use super::slot::Slot;
-use crate::threads::counters::Shard;
+use crate::threads::counters::SharedCounts;
 
 /// The contents of the shared memory.
 #[repr(C)]
 pub(super) struct SharedMemory {
     pub(super) cursor: Cursor,
     pub(super) progress: Progress,
-    pub(super) answered: Shard,
+    pub(super) answered: SharedCounts<COUNTED>,
     pub(super) slots: [Slot; SLOTS],
     /// The number of times that the worker has picked up each slot's guest.
     pub(super) turns: [AtomicU32; SLOTS],

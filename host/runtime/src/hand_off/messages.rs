@@ -5,8 +5,8 @@ use crate::plugin::payload::{split_u32, split_u64};
 /// The value for the absence of a time.
 const NO_PANIC: u64 = u64::MAX;
 
-/// The length of the head of a return: a time (u64) and two lengths (u32).
-const HEAD_BYTES: usize = 16;
+/// The length of the head of a return: a time (u64), the index of a command (u32), and two lengths (u32).
+const HEAD_BYTES: usize = 20;
 
 /// The terms of a hand-off, for the worker.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,14 +23,23 @@ pub struct Terms {
 /// The contents of a guest's return. The host sends `replies`, then the lines that the daemon has emitted, then `last`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct HandedBack {
-    /// The time that the last command took before it panicked (ns); `None` if it did not panic.
-    pub(crate) panicked_ns: Option<u64>,
+    /// The last command, if it panicked.
+    pub(crate) panicked: Option<PanickedCommand>,
     /// Replies, or the rest of one, that are not yet written.
     pub replies: Vec<u8>,
     /// The reply of a command that has emitted something, or panicked.
     pub last: Vec<u8>,
     /// The bytes that the guest has sent and that are not answered.
     pub rest: Vec<u8>,
+}
+
+/// A command that has panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PanickedCommand {
+    /// The index in the command table.
+    pub(crate) command: u32,
+    /// The time that it took before that (ns).
+    pub(crate) took_ns: u64,
 }
 
 impl Terms {
@@ -78,23 +87,26 @@ impl HandedBack {
         // Both are bounded: by the worker's buffer of replies, and by a reply's limit.
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mut head = [0; HEAD_BYTES];
-        let panicked_ns = self.panicked_ns.unwrap_or(NO_PANIC);
-        head[..8].copy_from_slice(&panicked_ns.to_le_bytes());
-        head[8..12].copy_from_slice(&length(&self.replies));
-        head[12..].copy_from_slice(&length(&self.last));
+        let panicked = self.panicked.map(|one| (one.took_ns, one.command));
+        let (took_ns, command) = panicked.unwrap_or((NO_PANIC, 0));
+        head[..8].copy_from_slice(&took_ns.to_le_bytes());
+        head[8..12].copy_from_slice(&command.to_le_bytes());
+        head[12..16].copy_from_slice(&length(&self.replies));
+        head[16..].copy_from_slice(&length(&self.last));
         head
     }
 
     /// Reads a payload. Returns `None` if its lengths do not fit.
     pub fn read(payload: &[u8]) -> Option<Self> {
         let (head, rest) = payload.split_first_chunk::<HEAD_BYTES>()?;
-        let (panicked_ns, lengths) = split_u64(head);
+        let (took_ns, rest_of_head) = split_u64(head);
+        let (command, lengths) = split_u32(rest_of_head);
         let (replies, last) = split_u32(lengths);
         let (last, _) = split_u32(last);
         let (replies, rest) = rest.split_at_checked(replies as usize)?;
         let (last, rest) = rest.split_at_checked(last as usize)?;
         Some(HandedBack {
-            panicked_ns: (panicked_ns != NO_PANIC).then_some(panicked_ns),
+            panicked: (took_ns != NO_PANIC).then_some(PanickedCommand { command, took_ns }),
             replies: replies.to_vec(),
             last: last.to_vec(),
             rest: rest.to_vec(),
@@ -116,7 +128,10 @@ mod tests {
         };
         assert_eq!(Terms::read(&terms.payload()), terms);
         let back = HandedBack {
-            panicked_ns: Some(5),
+            panicked: Some(PanickedCommand {
+                command: 9,
+                took_ns: 5,
+            }),
             replies: b"a".to_vec(),
             last: b"bc".to_vec(),
             rest: b"def".to_vec(),

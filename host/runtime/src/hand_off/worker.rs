@@ -22,14 +22,14 @@ use tokio::task::JoinHandle;
 use super::atomics::{MADE_BYTES, SLOTS, TAKEN_BYTES};
 use super::buffer::OwnBuffer;
 use super::cursor::WorkerCursor;
-use super::messages::{HandedBack, Terms};
+use super::messages::{HandedBack, PanickedCommand, Terms};
 use super::slot::{HandOffSlot, Owner};
 use super::socket::{self, ByteCounts};
 use super::state::HandOffState;
 use crate::connection::reply_budget::ReplyBudget;
 use crate::os::descriptors::{self, OwnedDescriptor};
 use crate::plugin::command_table::{CachedLookup, CommandTable, ResolvedCommand};
-use crate::threads::counters::BatchCounts;
+use crate::threads::counters::{BatchCounts, BatchTally};
 use crate::threads::latency;
 
 /// The first byte of telnet commands, which only the host handles.
@@ -100,7 +100,7 @@ enum AfterWork {
 
 /// The result of answering the lines that were read.
 struct LinesDone {
-    tally: BatchCounts,
+    tally: BatchTally,
     stop: StopReason,
 }
 
@@ -113,7 +113,8 @@ enum StopReason {
     /// The last reply was not stored, because an event must precede it or it is too long; the next line begins at this
     /// offset.
     Behind(usize),
-    Panicked(usize),
+    /// The command of that index has panicked; the next line begins at this offset.
+    Panicked(u32, usize),
     Seized,
 }
 
@@ -287,12 +288,12 @@ impl<D: ServedDaemon> GuestProcessor<D> {
         }
         let began = Instant::now();
         let done = self.answer(guest);
-        self.settle(guest, &done, began)
+        self.settle(guest, done, began)
     }
 
     /// Runs the lines that were read, up to the first one that is not for this process.
     fn answer(&mut self, guest: &HandedOffGuest) -> LinesDone {
-        let (mut tally, all) = (BatchCounts::default(), self.cursor.taken());
+        let (mut tally, all) = (BatchTally::default(), self.cursor.taken());
         if self.fill_inbox(guest) {
             let stop = StopReason::Before(0);
             return LinesDone { tally, stop };
@@ -354,7 +355,7 @@ impl<D: ServedDaemon> GuestProcessor<D> {
     fn settle(
         &mut self,
         guest: &mut HandedOffGuest,
-        done: &LinesDone,
+        mut done: LinesDone,
         began: Instant,
     ) -> AfterWork {
         let (took, all) = (began.elapsed(), self.cursor.taken());
@@ -363,15 +364,9 @@ impl<D: ServedDaemon> GuestProcessor<D> {
             self.empty();
         }
         let is_seized = matches!(done.stop, StopReason::Seized) || !self.cursor.finish(guest.place);
-        let mut tally = done.tally;
-        // The host counts panics, and also the command at which the guest was seized.
-        tally.calls -= tally.panics + u64::from(is_seized && tally.calls > tally.panics);
-        tally.errors = tally.errors.min(tally.calls + tally.panics) - tally.panics;
-        tally.panics = 0;
-        if tally.calls > 0 {
-            // Counted before the guest can read the reply and ask for the counts.
-            self.cursor.count(tally, took);
-        }
+        leave_to_host(&mut done.tally, is_seized);
+        // Counted before the guest can read the reply and ask for the counts.
+        self.cursor.count(&done.tally, took);
         if is_seized {
             self.cursor.yield_seized(guest.place);
             return AfterWork::Lost;
@@ -380,7 +375,7 @@ impl<D: ServedDaemon> GuestProcessor<D> {
         if is_over && self.cursor.is_sent() && took < latency::SLOW {
             return self.release(guest);
         }
-        AfterWork::HandBack(self.what_is_left(done, took))
+        AfterWork::HandBack(self.what_is_left(&done, took))
     }
 
     fn release(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
@@ -394,17 +389,17 @@ impl<D: ServedDaemon> GuestProcessor<D> {
     }
 
     fn what_is_left(&mut self, done: &LinesDone, took: Duration) -> HandedBack {
-        let (from, is_last, is_panic) = match done.stop {
-            StopReason::End(at) | StopReason::Before(at) => (at, false, false),
-            StopReason::Behind(at) => (at, true, false),
-            StopReason::Panicked(at) => (at, true, true),
-            StopReason::Seized => (usize::MAX, false, false),
+        let (from, is_last, panicked) = match done.stop {
+            StopReason::End(at) | StopReason::Before(at) => (at, false, None),
+            StopReason::Behind(at) => (at, true, None),
+            StopReason::Panicked(command, at) => (at, true, Some(command)),
+            StopReason::Seized => (usize::MAX, false, None),
         };
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX - 1);
         let mut rest = Vec::new();
         self.cursor.copy_taken(from, &mut rest);
         HandedBack {
-            panicked_ns: is_panic.then_some(took_ns),
+            panicked: panicked.map(|command| PanickedCommand { command, took_ns }),
             replies: self.cursor.unsent(),
             // The memory of a huge reply goes with it.
             last: if is_last {
@@ -417,6 +412,19 @@ impl<D: ServedDaemon> GuestProcessor<D> {
     }
 }
 
+/// Takes out the commands that the host counts: one that has panicked, and one at which the guest was seized. Either is
+/// the last one.
+fn leave_to_host(tally: &mut BatchTally, is_seized: bool) {
+    let counts = tally.current();
+    let has_panicked = counts.panics > 0;
+    if has_panicked || (is_seized && counts.calls > 0) {
+        counts.calls -= 1;
+        counts.errors = counts.errors.min(counts.calls + u64::from(has_panicked));
+        counts.errors -= u64::from(has_panicked);
+        counts.panics = 0;
+    }
+}
+
 /// The context in which a guest's lines run.
 struct LineRunner<'r, D> {
     cursor: &'r mut WorkerCursor,
@@ -425,7 +433,7 @@ struct LineRunner<'r, D> {
     /// The guest's id, and its hand-off.
     guest: (u64, HandOffSlot),
     reply: &'r mut Vec<u8>,
-    tally: &'r mut BatchCounts,
+    tally: &'r mut BatchTally,
 }
 
 impl<D: ServedDaemon> LineRunner<'_, D> {
@@ -447,12 +455,16 @@ impl<D: ServedDaemon> LineRunner<'_, D> {
             Owner::Lost => return Some(StopReason::Seized),
         }
         self.reply.clear();
-        let (of, panics) = ((guest, index, known), self.tally.panics);
-        let has_told = self.daemon.answer(message, of, (self.reply, self.tally));
+        // Not before the line has begun: the command that was counted last is the one that the host may count instead.
+        self.tally.turn_to(index);
+        let counts = self.tally.current();
+        let (of, panics) = ((guest, index, known), counts.panics);
+        let has_told = self.daemon.answer(message, of, (self.reply, counts));
+        let has_panicked = counts.panics > panics;
         self.room
             .note(index, message.arguments.len(), self.reply.len());
-        if self.tally.panics > panics {
-            return Some(StopReason::Panicked(end));
+        if has_panicked {
+            return Some(StopReason::Panicked(index, end));
         }
         let is_kept = !has_told && self.cursor.done(end, self.reply);
         (!is_kept).then_some(StopReason::Behind(end))

@@ -41,6 +41,7 @@ use crate::plugin::library::PluginLibrary;
 use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMessage};
 use crate::threads::fd_limits;
+use crate::threads::trace::TraceSpan;
 use backlog::Backlog;
 use dae_store::durations;
 use hand_offs::InstanceOfWorker;
@@ -126,6 +127,8 @@ struct Worker {
     hand_off_state: Option<Arc<HandOffState>>,
     /// The command that was begun last, in the hand-off state's format.
     front: u64,
+    /// The span of the next command that comes, if it belongs to a trace.
+    span: Option<TraceSpan>,
     running: FuturesUnordered<RunningCall>,
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
     backlog: Backlog,
@@ -146,6 +149,7 @@ impl Worker {
             hand_offs: WorkerHandOffs::default(),
             hand_off_state: None,
             front: 0,
+            span: None,
             running: FuturesUnordered::new(),
             calls: HashMap::new(),
             backlog: Backlog::default(),
@@ -298,6 +302,7 @@ impl Worker {
     fn take(&mut self, frame: &Frame<'_>, served: &ServingDaemon) -> Option<Duration> {
         match frame.kind {
             FrameKind::Batch | FrameKind::Call => self.hand_over(frame),
+            FrameKind::Trace => self.span = TraceSpan::read(frame.payload),
             FrameKind::HandOff => self.hand_off(frame, served),
             FrameKind::Reclaim => self.hand_offs.reclaim(frame.id),
             FrameKind::Save => self.save(frame.id, served),
@@ -334,7 +339,7 @@ impl Worker {
 
     /// Queues the commands of a frame.
     fn hand_over(&mut self, frame: &Frame<'_>) {
-        let guest = self.backlog.push(frame);
+        let guest = self.backlog.push(frame, self.span.take());
         self.wire.guest_came(guest);
     }
 
@@ -365,7 +370,7 @@ impl Worker {
 
     fn guest_gone(&mut self, frame: &Frame<'_>) {
         self.wire.guest_gone(frame.id);
-        self.backlog.push(frame);
+        self.backlog.push(frame, None);
     }
 
     /// Cancels a call that nobody waits for. If it has not begun, it never begins.

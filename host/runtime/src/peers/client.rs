@@ -25,6 +25,7 @@ use crate::peers::call_graph::PairCounts;
 use crate::peers::directory::{Address, Directory};
 use crate::plugin::completion::ClientState;
 use crate::plugin::host_api::{ClientListener, StateKeeper};
+use crate::threads::trace;
 use dae_store::config::Limits;
 use dae_store::report::Credential;
 use dae_store::tasks;
@@ -172,9 +173,10 @@ impl Client {
         // Between two connections a call waits, as a line does between two instances.
         let client = Arc::clone(self);
         let (name, arguments) = (name.to_owned(), arguments.to_owned());
+        let span = trace::current();
         CallProgress::Later(Box::pin(async move {
             client.wait_for_connection(&name).await?;
-            match client.call_now(&name, &arguments) {
+            match trace::during(span, || client.call_now(&name, &arguments)) {
                 Some(CallProgress::Now(reply)) => reply,
                 Some(CallProgress::Later(reply)) => reply.await,
                 None => Err(client.why_lost()),

@@ -93,6 +93,15 @@ pub struct ResolvedCommand {
 }
 
 impl ResolvedCommand {
+    /// Returns the index of the command; `None` if the host answers it.
+    #[inline]
+    pub fn index(&self) -> Option<u32> {
+        match self.entry {
+            CommandEntry::Own { index, .. } => Some(index),
+            CommandEntry::Host(_) => None,
+        }
+    }
+
     /// Returns the command with its index, if it is immediate and runs in this process.
     #[inline]
     pub fn here(&self) -> Option<(u32, &Self)> {
@@ -360,23 +369,21 @@ pub struct CachedLookup<'a> {
 }
 
 impl<'a> CachedLookup<'a> {
-    /// Looks a name up. `guards` returns whether the command of that index needs a reservation before its code runs.
+    /// Looks a name up. `turns` is told when the command is another than before, with its index if it is the daemon's own,
+    /// and returns whether that command needs a reservation before its code runs.
     #[inline(always)]
     pub fn known(
         &mut self,
         commands: &'a CommandTable,
         name: &'a str,
-        guards: impl FnOnce(u32) -> bool,
+        turns: impl FnOnce(Option<u32>) -> bool,
     ) -> Option<&'a ResolvedCommand> {
         // Consecutive lines with the same name mostly share one slice. Before the first line it is empty, which is no
         // name.
         if !std::ptr::eq(name, self.name) {
             self.known = commands.known(name);
             self.name = name;
-            self.is_guarded = match self.known.map(|known| known.entry) {
-                Some(CommandEntry::Own { index, .. }) => guards(index),
-                Some(CommandEntry::Host(_)) | None => false,
-            };
+            self.is_guarded = turns(self.known.and_then(ResolvedCommand::index));
         }
         self.known
     }

@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::plugin::completion::{ClientState, Completion, HostAnswer};
 use crate::plugin::host_request::{DeferredRequest, ImmediateRequest, Instruction, RequestBytes};
 use crate::plugin::identity::Identity;
-use crate::threads::watchdog;
+use crate::threads::{trace, watchdog};
 use dae_store::durations;
 use dae_store::log::{self, Journal, LogLimit, Record};
 use guard::{GuardedWork, guarded};
@@ -214,7 +214,17 @@ impl Drop for HostRegistration {
 }
 
 impl RegisteredInstance {
-    fn record(&self, level: &str, target: &str, message: &str, fields: Map<String, Value>) {
+    fn record(&self, level: &str, target: &str, message: &str, mut fields: Map<String, Value>) {
+        if let Some(parent) = trace::current_parent() {
+            fields.insert(
+                "trace_id".to_owned(),
+                format!("{:032x}", parent.trace_id()).into(),
+            );
+            fields.insert(
+                "span_id".to_owned(),
+                format!("{:016x}", parent.span_id()).into(),
+            );
+        }
         self.hosted.outlet.log(Record {
             time: jiff::Timestamp::now(),
             daemon: self.hosted.identity.name.clone(),
@@ -237,6 +247,10 @@ impl RegisteredInstance {
                 let credential = json!(self.hosted.identity.credential()).to_string();
                 pushed(credential.as_bytes(), out)
             }
+            ImmediateRequest::TraceParent => match trace::current_parent() {
+                Some(parent) => pushed(parent.to_string().as_bytes(), out),
+                None => status::NOTHING,
+            },
             ImmediateRequest::Config => pushed(self.hosted.config.as_bytes(), out),
             ImmediateRequest::GuestOpen(guest) => {
                 match guest.is_some_and(|guest| outlet.is_open(guest)) {
@@ -272,6 +286,7 @@ impl RegisteredInstance {
     /// Runs a future of the daemon until it ends or the daemon does.
     fn spawn(&self, daemon: u64, future: FfiFuture<()>) {
         let ended = self.ended.clone();
+        let span = trace::current();
         let work = async move {
             // A thread that runs this task ahead of its queue may hold another task that only it can run. After this
             // task has passed through the thread's own queue, the thread holds none.
@@ -280,7 +295,7 @@ impl RegisteredInstance {
             // A poll that does not return blocks a thread that all daemons share.
             let watched = poll_fn(|context| {
                 watchdog::during(SPAWNED | daemon, 0, true, || {
-                    Pin::new(&mut future).poll(context)
+                    trace::during(span, || Pin::new(&mut future).poll(context))
                 })
             });
             // The future is dropped here in every case, while the daemon's code is still there: `cancel_spawned` waits

@@ -63,6 +63,8 @@ pub enum ImmediateRequest<'a> {
     Credential,
     /// Asks for the daemon's config.
     Config,
+    /// Asks for the trace of the command that asks.
+    TraceParent,
     /// Asks whether a guest is there; `None` if the request names no number.
     GuestOpen(Option<u64>),
     /// Changes something in the host.
@@ -143,6 +145,7 @@ impl<'a> ImmediateRequest<'a> {
         Ok(match bytes.operation {
             operation::CREDENTIAL => ImmediateRequest::Credential,
             operation::CONFIG => ImmediateRequest::Config,
+            operation::TRACE_PARENT => ImmediateRequest::TraceParent,
             operation::GUEST_OPEN => {
                 let number = std::str::from_utf8(bytes.payload).ok();
                 ImmediateRequest::GuestOpen(number.and_then(|number| number.parse().ok()))

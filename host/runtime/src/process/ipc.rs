@@ -163,6 +163,8 @@ pub enum FrameKind {
     GoOn = 37,
     /// A notice that the plugin is loaded, and its code makes its schemas. `Loaded` follows.
     Describing = 38,
+    /// In both directions: the [span](crate::threads::trace) that the next frame works for, a `Call`, an `Ask` or a `Tell`.
+    Trace = 39,
 }
 
 /// The largest frame (bytes): the largest reply that a plugin may give, and what may come before and after it, such as

@@ -40,6 +40,7 @@ use crate::plugin::host_api::LocalHostApi;
 use crate::plugin::libraries::{Schemas, overdue_schemas};
 use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
+use crate::threads::trace;
 use dae_store::durations;
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
@@ -432,6 +433,9 @@ impl Link {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (index, guest) = (call.index.to_le_bytes(), call.guest.to_le_bytes());
         let parts = call.parts.to_le_bytes();
+        if let Some(span) = trace::current() {
+            outgoing.put(FrameKind::Trace, id, &[&span.bytes()]);
+        }
         outgoing.put(
             FrameKind::Call,
             id,

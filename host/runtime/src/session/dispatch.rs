@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dae_common_tcp::{ErrorCode, nearest};
+use dae_common_tcp::{ErrorCode, TraceParent, nearest};
 use dae_plugin_api::abi::status;
 use dae_plugin_api::coded::CodedError;
 use serde::Deserialize;
@@ -26,6 +26,7 @@ use crate::plugin::command_table::{CommandEntry, CommandTable, HostCommand, OwnC
 use crate::plugin::completion::Call;
 use crate::session::gate::{Gate, GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
+use crate::threads::trace::{self, TraceSpan};
 use dae_store::json5_text;
 use run::{CommandRun, RunOf};
 
@@ -46,6 +47,8 @@ pub(crate) struct DispatchedCommand {
     pub name: String,
     /// The arguments (JSON).
     pub arguments: String,
+    /// The trace that it belongs to, if any.
+    pub trace: Option<TraceParent>,
 }
 
 impl DispatchedCommand {
@@ -75,7 +78,8 @@ pub(crate) fn at_once(
         arguments,
         parts: 0,
     };
-    Some(answer_here(lease, gate, call))
+    let span = trace::current_parent().map(TraceSpan::below);
+    Some(answer_here(lease, gate, call, span))
 }
 
 /// Returns the error text for a command that had not begun when its connection was closed.
@@ -97,7 +101,10 @@ pub(crate) async fn call(
         Some(CommandEntry::Own {
             index,
             runs: RunsOn::Here,
-        }) => answer_here(&lease, gate, sent.call(index)),
+        }) => {
+            let span = sent.trace.map(TraceSpan::below);
+            answer_here(&lease, gate, sent.call(index), span)
+        }
         Some(CommandEntry::Own { index, runs }) => {
             answer_later(lease, gate, OwnCommand { index, runs }, sent).await
         }
@@ -116,12 +123,18 @@ pub(crate) async fn call(
 }
 
 /// Runs a command that answers on the spot, and counts it.
-fn answer_here(lease: &Lease, gate: &Gate, call: Call<'_>) -> CallReply {
+fn answer_here(lease: &Lease, gate: &Gate, call: Call<'_>, span: Option<TraceSpan>) -> CallReply {
     let began = Instant::now();
     let mut bytes = vec![b'['];
-    let status = lease.instance.answer_here(call, &mut bytes);
-    let (reply, tally) = reply_of(status, bytes);
-    gate.count(lease.instance.number(), tally, began.elapsed());
+    let index = call.index;
+    let status = trace::during(span, || lease.instance.answer_here(call, &mut bytes));
+    let (reply, counts) = reply_of(status, bytes);
+    let took = began.elapsed();
+    gate.count_one(lease, (index, counts), took);
+    if let Some(span) = span {
+        let name = lease.instance.command_name(index);
+        span.end((&gate.name, name), took, counts.errors > 0);
+    }
     reply
 }
 
@@ -134,7 +147,9 @@ async fn answer_later(
 ) -> CallReply {
     let began = Instant::now();
     let OwnCommand { index, runs } = command;
-    let pending = lease.instance.answer_later(runs, sent.call(index), None);
+    let span = sent.trace.map(TraceSpan::below);
+    let call = sent.call(index);
+    let pending = trace::during(span, || lease.instance.answer_later(runs, call, None));
     lease.instance.flush();
     let of = RunOf {
         name: sent.name.into_boxed_str(),
@@ -142,6 +157,7 @@ async fn answer_later(
         began,
         limit: lease.instance.commands.limit(index, gate.limits.command),
         parts: None,
+        span,
     };
     let mut run = CommandRun::new(of, pending, lease, None);
     let ended = (&mut run).await;
@@ -151,8 +167,8 @@ async fn answer_later(
     if let Some(mut unread) = instance.unread(sent.guest, None) {
         unread.add(bytes.len());
     }
-    let (reply, tally) = reply_of(status, [b"[", &bytes[..]].concat());
-    gate.count(instance.number(), tally, ended.took);
+    let (reply, counts) = reply_of(status, [b"[", &bytes[..]].concat());
+    gate.count_one(run.lease(), (index, counts), ended.took);
     reply
 }
 
@@ -273,6 +289,7 @@ mod tests {
             guest: 1,
             name: name.to_owned(),
             arguments: String::new(),
+            trace: None,
         }
     }
 

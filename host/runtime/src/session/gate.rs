@@ -20,7 +20,7 @@ use crate::connection::reply_budget::ReplyBudget;
 use crate::instance::{CancelPolicy, Instance, StartProgress, WithdrawResult};
 use crate::plugin::completion::{Completion, host_status};
 use crate::session::sleeping::SleepingDaemon;
-use crate::threads::counters::{BatchCounts, Counters};
+use crate::threads::counters::{BatchCounts, BatchTally, CommandSlots, Counters};
 use dae_store::config::Limits;
 use dae_store::lock::lock;
 use dae_store::rate_limit::RateLimit;
@@ -57,6 +57,8 @@ impl GatePhase {
 pub struct Lease {
     /// The instance that the lease is for.
     pub instance: Arc<Instance>,
+    /// The counters of the instance's commands.
+    pub(crate) counts: Arc<CommandSlots>,
     /// Cancelled when the holders must give the lease back.
     pub revoked: CancellationToken,
     // Dropped last: the receiver ends the instance, and relies on the instance having no other owner by then.
@@ -237,12 +239,24 @@ impl Gate {
         self.phase.load()
     }
 
-    /// Counts a batch that the instance of that number answered, whose commands each waited `latency`.
-    pub fn count(&self, instance: u64, tally: BatchCounts, latency: Duration) {
-        self.stats.add(tally, latency);
-        if tally.panics > 0 || self.has_panicked.load(Ordering::Relaxed) {
-            self.count_panics(instance, tally);
+    /// Counts a batch that the lease's instance answered, whose commands each waited `latency`.
+    #[inline]
+    pub(crate) fn count(&self, lease: &Lease, tally: &BatchTally, latency: Duration) {
+        lease.counts.add(tally, latency);
+        let total = tally.total();
+        if total.panics > 0 || self.has_panicked.load(Ordering::Relaxed) {
+            self.count_panics(lease.instance.number(), total);
         }
+    }
+
+    /// Counts one command of the lease's instance.
+    pub(crate) fn count_one(
+        &self,
+        lease: &Lease,
+        (command, counts): (u32, BatchCounts),
+        latency: Duration,
+    ) {
+        self.count(lease, &BatchTally::one(command, counts), latency);
     }
 
     /// Notes that the host answers a command, which is no work of the daemon.
@@ -320,6 +334,7 @@ impl Gate {
         let (sender, given_back) = oneshot::channel();
         let revoke = CancellationToken::new();
         let lease = Lease {
+            counts: self.stats.slots(instance.manifest()),
             instance,
             revoked: revoke.clone(),
             _given_back: sender,

@@ -6,6 +6,8 @@ pub(super) use std::sync::atomic::Ordering;
 use std::cell::Cell;
 use std::panic::resume_unwind;
 
+/// The commands that are counted one by one.
+pub(super) const COUNTED: usize = 1;
 pub(crate) const SLOTS: usize = 1;
 pub(crate) const TAKEN_BYTES: usize = 8;
 pub(crate) const MADE_BYTES: usize = 8;

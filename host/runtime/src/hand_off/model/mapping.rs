@@ -10,7 +10,7 @@ use super::memory::{Cursor, SharedMemory};
 use super::progress::Progress;
 use super::slot::Slot;
 use crate::os::descriptors::OwnedDescriptor;
-use crate::threads::counters::Shard;
+use crate::threads::counters::SharedCounts;
 
 /// The memory of a model.
 pub(super) struct Mapping(Box<SharedMemory>);
@@ -57,7 +57,7 @@ pub(super) fn zeroed() -> Mapping {
             at: word(),
             since_ns: word(),
         },
-        answered: Shard::default(),
+        answered: SharedCounts::default(),
         slots: std::array::from_fn(|_| Slot(word())),
         turns: std::array::from_fn(|_| AtomicU32::new(0)),
         taken: Buffer::zeroed(),

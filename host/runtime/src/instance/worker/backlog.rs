@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::process::ipc::batch::{Entries, put_entry};
 use crate::process::ipc::{Frame, FrameKind, split_u32, split_u64};
+use crate::threads::trace::TraceSpan;
 
 /// The most memory that is kept for the next job (bytes); a batch of usual size fits.
 const SPARE_BYTES_MAX: usize = 128 << 10;
@@ -42,6 +43,8 @@ pub(super) struct Job {
     pub(super) guest: u64,
     /// The number of the call for its parts; 0 if its caller takes none.
     pub(super) parts: u64,
+    /// Its span, if it is a command of a trace.
+    pub(super) span: Option<TraceSpan>,
     /// The index in the batch of its next command.
     pub(super) place: usize,
     /// True if it was set aside, so that it begins outside the order of numbers.
@@ -115,7 +118,7 @@ impl Backlog {
     }
 
     /// Adds a frame's job at the end of the queue. Returns its guest.
-    pub(super) fn push(&mut self, frame: &Frame<'_>) -> u64 {
+    pub(super) fn push(&mut self, frame: &Frame<'_>, span: Option<TraceSpan>) -> u64 {
         let mut commands = std::mem::take(&mut self.spare);
         commands.clear();
         let mut parts = 0;
@@ -140,6 +143,7 @@ impl Backlog {
             id: frame.id,
             guest,
             parts,
+            span,
             place: 0,
             is_aside: false,
             made: 0,

@@ -9,6 +9,7 @@ use crate::hand_off::HandOffState;
 use crate::instance::Pending;
 use crate::os::clock::monotonic_ns;
 use crate::plugin::completion::Completion;
+use crate::threads::trace::{self, TraceSpan};
 
 /// The identity of a call.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,7 @@ pub(super) struct RunningCall {
     _reservation: Option<Arc<Reservation>>,
     hand_off_state: Option<Arc<HandOffState>>,
     cancelled: tokio::sync::oneshot::Receiver<()>,
+    span: Option<TraceSpan>,
 }
 
 impl RunningCall {
@@ -79,10 +81,10 @@ impl Future for RunningCall {
             // A poll that doesn't return holds this thread as a handler does.
             hand_off_state.run(this.of.id, 0, monotonic_ns());
         }
-        let polled = this
-            .pending
-            .as_mut()
-            .map(|pending| std::pin::Pin::new(pending).poll(context));
+        let pending = this.pending.as_mut();
+        let polled = trace::during(this.span, || {
+            pending.map(|pending| std::pin::Pin::new(pending).poll(context))
+        });
         if let Some(hand_off_state) = &this.hand_off_state {
             hand_off_state.rest();
         }
@@ -114,6 +116,7 @@ impl Worker {
             _reservation: reservation,
             hand_off_state: self.hand_off_state.clone(),
             cancelled,
+            span: trace::current(),
         });
     }
 
@@ -175,6 +178,7 @@ mod tests {
             _reservation: None,
             hand_off_state: None,
             cancelled,
+            span: None,
         };
         let mut context = Context::from_waker(Waker::noop());
         let mut poll = || Pin::new(&mut call).poll(&mut context).is_ready();

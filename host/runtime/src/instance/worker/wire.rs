@@ -22,6 +22,7 @@ use crate::plugin::completion::{Completion, HostAnswer};
 use crate::plugin::host_api::HostApi;
 use crate::plugin::host_request::{DeferredRequest, Instruction, RequestBytes};
 use crate::process::ipc::{self, FrameKind, FrameOutbox, LARGE_BYTES, client_state, split_u32};
+use crate::threads::trace;
 use dae_store::lock::lock;
 use dae_store::log::Record;
 
@@ -182,11 +183,17 @@ impl HostConnection {
 
     fn send_ask(&self, kind: FrameKind, id: u64, bytes: RequestBytes<'_>) {
         let length = (bytes.operation.len() as u64).to_le_bytes();
-        self.send_now(
-            kind,
-            id,
-            &[&length, bytes.operation.as_bytes(), bytes.payload],
-        );
+        let parts: [&[u8]; 3] = [&length, bytes.operation.as_bytes(), bytes.payload];
+        if let Some(span) = trace::current() {
+            // Under one lock: the span belongs to the frame behind it.
+            let mut outgoing = lock(&self.outgoing);
+            outgoing.put(FrameKind::Trace, id, &[&span.bytes()]);
+            outgoing.put(kind, id, &parts);
+            drop(outgoing);
+            self.flush_now();
+            return self.more.notify_one();
+        }
+        self.send_now(kind, id, &parts);
     }
 
     pub(super) fn guest_came(&self, guest: u64) {

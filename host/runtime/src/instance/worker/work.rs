@@ -14,6 +14,7 @@ use crate::plugin::command_table::RunsOn;
 use crate::plugin::completion::Call;
 use crate::process::ipc::batch::HEAD_BYTES as ENTRY_HEAD_BYTES;
 use crate::process::ipc::{FrameKind, LARGE_BYTES};
+use crate::threads::trace;
 
 /// The reply bytes of a job after which they are added to the reply budget.
 const MADE_BYTES_MAX: usize = 64 << 10;
@@ -128,7 +129,9 @@ impl Worker {
             let call = call_of(next, job);
             let of = JobPlace::of(job);
             let made = match job.what {
-                JobKind::Call => self.call(of, call, served, reservation),
+                JobKind::Call => {
+                    trace::during(job.span, || self.call(of, call, served, reservation))
+                }
                 JobKind::Batch | JobKind::Goodbye => self.answer_of_batch(of, call, served),
             };
             // The host has withdrawn this command, and all behind it.

@@ -31,6 +31,7 @@ use crate::session::admission;
 use crate::session::connect_hooks;
 use crate::session::dispatch::{self, DispatchedCommand, IN_FLIGHT_MAX};
 use crate::session::gate::{Gate, GatePhase, Lease};
+use crate::threads::trace;
 use dae_store::lock::lock;
 use dae_store::report::Credential;
 use queue::{LineQueue, WaitingLine};
@@ -134,6 +135,7 @@ impl LocalClient {
             guest: self.guest.id(),
             name: name.to_owned(),
             arguments: arguments.to_owned(),
+            trace: trace::current_parent(),
         };
         if !(may_run && self.gate.phase().admits(&self.guest).is_some()) {
             return self.call_in_queue(client, sent, in_flight);
@@ -220,6 +222,7 @@ impl LocalClient {
             guest: self.guest.id(),
             name: message.name.to_owned(),
             arguments: message.arguments.to_owned(),
+            trace: trace::current_parent(),
         }))
     }
 

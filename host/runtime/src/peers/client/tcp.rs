@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use dae_common_tcp::{ErrorCode, Inbox, Line, Message, write_message};
+use dae_common_tcp::{ErrorCode, Inbox, Line, Message, write_message, write_trace};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -26,7 +26,7 @@ use crate::connection::pending_calls::{
 };
 use crate::peers::directory::ForeignAddress;
 use crate::peers::self_connection::is_to_itself;
-use crate::threads::fd_limits;
+use crate::threads::{fd_limits, trace};
 use dae_store::lock::lock;
 use dae_store::report::Credential;
 
@@ -91,7 +91,11 @@ impl TcpClient {
         limit: Duration,
     ) -> impl Future<Output = CallReply> + Send + use<> {
         let tag = self.tag();
-        let line = line_of(name, tag.as_deref(), arguments);
+        let mut line = Vec::new();
+        if let Some(parent) = trace::current_parent() {
+            write_trace(&mut line, &parent);
+        }
+        line.extend_from_slice(&line_of(name, tag.as_deref(), arguments));
         let asked = self.asked.ask(name, tag, || self.send(&line));
         let name = name.to_owned();
         async move { in_time(asked?, limit, (&self.credential.name, &name)).await }

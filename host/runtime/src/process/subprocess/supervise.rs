@@ -29,6 +29,7 @@ use crate::plugin::libraries::Schemas;
 use crate::plugin::start_fault::{StartFault, StartFaultKind};
 use crate::process::ipc::{self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage};
 use crate::threads::fd_limits;
+use crate::threads::trace::{self, TraceSpan};
 use dae_store::log::Record;
 use dae_store::manifest::SCHEMAS_BYTES_MAX;
 use dae_store::tasks;
@@ -60,6 +61,8 @@ struct ProcessSupervisor {
     inbox: FrameInbox,
     /// The part of a large reply that has come, and the id of the frame that will end the reply.
     part: Option<(u64, Vec<u8>)>,
+    /// The span that the daemon's next request works for, if it has named one.
+    span: Option<TraceSpan>,
     /// The limit on the log records that are kept.
     rate: Rate,
     /// The daemon's requests in progress, which end with the subprocess.
@@ -100,6 +103,7 @@ pub(super) fn attend(
         ended,
         inbox: FrameInbox::default(),
         part: None,
+        span: None,
         rate: Rate::of("log records"),
         requests: RequestsInProgress::default(),
         on_end: Some(on_end),
@@ -322,9 +326,16 @@ impl ProcessSupervisor {
                 }
             }
             FrameKind::Stopped => *lock(&self.link.stop_faults) = Some(text(frame.payload)),
-            FrameKind::Ask => self.on_ask(frame),
+            FrameKind::Ask => {
+                let span = self.span.take();
+                trace::during(span, || self.on_ask(frame));
+            }
             FrameKind::AskCancel => self.requests.cancel(frame.id),
-            FrameKind::Tell => self.on_tell(frame.payload),
+            FrameKind::Tell => {
+                let span = self.span.take();
+                trace::during(span, || self.on_tell(frame.payload));
+            }
+            FrameKind::Trace => self.span = TraceSpan::read(frame.payload),
             // Kinds that go to the worker mean nothing here.
             _ => {}
         }

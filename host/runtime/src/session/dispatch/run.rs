@@ -15,6 +15,8 @@ use crate::connection::reply_budget::{ReplyBudget, Reservation, ReservationBusy}
 use crate::instance::{Pending, StartProgress};
 use crate::plugin::completion::Completion;
 use crate::session::gate::{GiveUp, Lease};
+use crate::threads::trace::{self, TraceSpan};
+use dae_plugin_api::abi::status;
 
 /// A command under way.
 pub(crate) struct CommandRun {
@@ -31,6 +33,8 @@ pub(crate) struct CommandRun {
     share: Option<BudgetShare>,
     /// Its parts, if its guest takes them.
     parts: Option<PartsTicket>,
+    /// Its span, if it belongs to a trace.
+    span: Option<TraceSpan>,
 }
 
 /// The command of a run.
@@ -45,6 +49,8 @@ pub(crate) struct RunOf {
     pub limit: Duration,
     /// Its parts, if its guest takes them.
     pub parts: Option<PartsTicket>,
+    /// Its span, if it belongs to a trace.
+    pub span: Option<TraceSpan>,
 }
 
 /// A run that has ended.
@@ -71,12 +77,18 @@ impl CommandRun {
             given_up: None,
             share,
             parts: of.parts,
+            span: of.span,
         }
     }
 
     /// Returns the lease that it runs by.
     pub(crate) fn lease(&self) -> &Arc<Lease> {
         &self.lease
+    }
+
+    /// Returns the command's index in the command table.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
     }
 
     /// Returns the command's name.
@@ -164,15 +176,19 @@ impl Future for CommandRun {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<EndedRun> {
         let this = &mut *self;
         // The command first: a withdrawn one ends there, with the reason.
-        let completion = match this.poll_pending(context) {
+        let span = this.span;
+        let completion = match trace::during(span, || this.poll_pending(context)) {
             Poll::Ready(ended) => ended,
             Poll::Pending => ready!(this.poll_given_up(context)),
         };
         this.pending = None;
-        Poll::Ready(EndedRun {
-            completion,
-            took: this.began.elapsed(),
-        })
+        let took = this.began.elapsed();
+        if let Some(span) = span {
+            let is_error = !matches!(completion.status, status::DONE | status::NOTHING);
+            let daemon = &this.lease.instance.identity.name;
+            span.end((daemon, &this.name), took, is_error);
+        }
+        Poll::Ready(EndedRun { completion, took })
     }
 }
 
@@ -326,6 +342,7 @@ mod tests {
             began: Instant::now(),
             limit: LIMIT,
             parts: None,
+            span: None,
         };
         let share = is_shared.then(|| BudgetShare::new(&gate.budget, (GUEST, 0), None));
         Started {

@@ -24,7 +24,8 @@ use crate::process::subprocess::UnreadBytes;
 use crate::session::dispatch;
 use crate::session::dispatch::run::{BudgetShare, CommandRun, RunOf};
 use crate::session::gate::{Gate, Lease};
-use crate::threads::counters::BatchCounts;
+use crate::threads::counters::{BatchCounts, BatchTally};
+use crate::threads::trace;
 
 /// The replies owed to one guest.
 #[derive(Default)]
@@ -78,7 +79,7 @@ impl<'a, 'w> AnswerSink<'a, 'w> {
 /// The counts and the cached lookup for lines that are taken together.
 #[derive(Default)]
 pub(super) struct LineBatch<'a> {
-    pub tally: BatchCounts,
+    pub tally: BatchTally,
     pub found: CachedLookup<'a>,
 }
 
@@ -152,11 +153,7 @@ impl ReplyQueue {
             && let Poll::Ready(Some(finished)) = Pin::new(running).poll_next(context)
         {
             let (gate, guest) = of;
-            gate.count(
-                finished.lease.instance.number(),
-                finished.tally,
-                finished.took,
-            );
+            gate.count_one(&finished.lease, finished.counts, finished.took);
             self.arguments -= finished.arguments;
             self.has_come(&finished.lease, guest, finished.result);
             is_counted |= finished.result > 0;
@@ -187,11 +184,11 @@ impl ReplyQueue {
                 outbox: &mut *outbox,
                 guest,
                 next: self.left,
-                tally: BatchCounts::default(),
+                tally: BatchTally::default(),
             };
             let collected = self.batches.collect(&mut out, gate.limits.command, context);
             let Some(came) = collected else { return };
-            gate.count(came.instance, came.tally, came.took);
+            gate.count(&came.bytes.1, &came.tally, came.took);
             self.has_come(&came.bytes.1, guest, came.bytes.0);
             if let Some((number, lines)) = came.place {
                 self.settle(number, lines);
@@ -384,7 +381,9 @@ impl ReplyQueue {
             CommandEntry::Own {
                 index,
                 runs: RunsOn::There,
-            } => self.answer_there(&message, index, route, sink.context),
+            } if trace::current().is_none() => {
+                self.answer_there(&message, index, route, sink.context);
+            }
             CommandEntry::Own { index, runs } => {
                 // The commands before it begin first.
                 self.batches.hand_over(route, sink.context);
@@ -451,6 +450,7 @@ impl ReplyQueue {
             began,
             limit: instance.commands.limit(index, route.limit()),
             parts,
+            span: trace::current(),
         };
         self.enter(&message, of, pending, route);
         // The first poll used the connection's waker. The set has a waker for each command, and must poll this one

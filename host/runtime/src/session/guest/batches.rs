@@ -25,7 +25,7 @@ use crate::plugin::completion;
 use crate::process::ipc::batch::put_entry;
 use crate::process::subprocess::{OverdueAction, bytes_of};
 use crate::session::gate::Lease;
-use crate::threads::counters::BatchCounts;
+use crate::threads::counters::BatchTally;
 
 /// The size at which a batch is handed over (bytes): its process can work while the next batch is made.
 const BATCH_BYTES_MAX: usize = 64 << 10;
@@ -99,14 +99,12 @@ pub(super) struct ReplySink<'a> {
     /// The number of the next untagged reply in the order.
     pub(super) next: u64,
     /// The counts of the commands that are answered.
-    pub(super) tally: BatchCounts,
+    pub(super) tally: BatchTally,
 }
 
 /// The progress of the first batch.
 pub(super) struct BatchState {
-    /// The number of the instance that ran the commands.
-    pub(super) instance: u64,
-    pub(super) tally: BatchCounts,
+    pub(super) tally: BatchTally,
     pub(super) took: Duration,
     /// The size of the replies that have come (bytes), and the lease that they came by.
     pub(super) bytes: (usize, Arc<Lease>),
@@ -284,14 +282,13 @@ impl Work {
             first.give_up(out, &why);
         }
         first.give_up_withdrawn(out);
-        let tally = out.tally;
-        self.unanswered -= usize::try_from(tally.calls).unwrap_or_default();
+        let tally = std::mem::take(&mut out.tally);
+        let calls = tally.total().calls;
+        self.unanswered -= usize::try_from(calls).unwrap_or_default();
         let (took, is_over) = (first.began.elapsed(), first.sent.left() == 0);
-        let instance = first.lease.instance.number();
         let bytes = (bytes, Arc::clone(&first.lease));
         let over = self.handed_over.pop_front_if(|_| is_over);
-        (tally.calls > 0 || bytes.0 > 0).then(|| BatchState {
-            instance,
+        (calls > 0 || bytes.0 > 0).then(|| BatchState {
             tally,
             took,
             bytes,

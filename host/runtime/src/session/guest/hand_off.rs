@@ -16,10 +16,11 @@ use super::{Guest, InboxLook, Stream};
 use crate::hand_off::{HandOff, HandOffThreshold, RecallReason, Returned};
 use crate::instance::CancelPolicy;
 use crate::instance::reply::ReplyLines;
+use crate::plugin::command_table::ResolvedCommand;
 use crate::plugin::completion::Completion;
 use crate::session::connect_hooks;
 use crate::session::gate::{self, GatePhase, Lease};
-use crate::threads::counters::BatchCounts;
+use crate::threads::counters::{BatchCounts, NO_COMMAND};
 
 /// The longest pause in reading before a hand-off, for commands in flight to finish. Quick commands need less.
 pub(super) const REST_MAX: Duration = Duration::from_millis(5);
@@ -92,7 +93,7 @@ impl<S: Stream> Guest<S> {
                 .hand_off(self.guest_handle.id(), socket, (line_bytes_max, limit));
         match handed_off {
             Ok(hand_off) => {
-                gate.stats.include(&hand_off.counting());
+                gate.stats.include(&hand_off.counting(), &lease.counts);
                 self.handed_off = Some(Box::new(HandOffTask {
                     hand_off,
                     lease: Arc::clone(lease),
@@ -131,7 +132,7 @@ impl<S: Stream> Guest<S> {
         if is_here {
             let bytes = back.handed.unread();
             self.answers.has_brought(&lease, &self.guest_handle, bytes);
-            self.take_back(back, lease.instance.number());
+            self.take_back(back, &lease);
         }
         Poll::Ready(is_here)
     }
@@ -154,8 +155,8 @@ impl<S: Stream> Guest<S> {
         is_wanted.then_some(RecallReason::Recalled)
     }
 
-    /// Continues where the daemon's process left off. `instance` is the number of that process's instance.
-    fn take_back(&mut self, back: Returned, instance: u64) {
+    /// Continues where the daemon's process left off. The lease is on that process's instance.
+    fn take_back(&mut self, back: Returned, lease: &Lease) {
         let handed = back.handed;
         self.output.outbox.extend_from_slice(&handed.replies);
         if !handed.last.is_empty() {
@@ -163,17 +164,17 @@ impl<S: Stream> Guest<S> {
             self.guest_handle.take_into(&mut self.output.outbox);
             self.output.outbox.extend_from_slice(&handed.last);
         }
-        if let Some(panicked_ns) = handed.panicked_ns {
-            let panicked = BatchCounts {
+        if let Some(panicked) = handed.panicked {
+            let counts = BatchCounts {
                 calls: 1,
                 errors: 1,
                 panics: 1,
             };
-            self.gate
-                .count(instance, panicked, Duration::from_nanos(panicked_ns));
+            let took = Duration::from_nanos(panicked.took_ns);
+            self.gate.count_one(lease, (panicked.command, counts), took);
         }
         if let Some((line, why)) = back.broken {
-            self.answer_broken(&line, &why, instance);
+            self.answer_broken(&line, &why, lease);
         }
         self.input
             .inbox
@@ -182,7 +183,7 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Answers the line that the daemon's process was working on.
-    fn answer_broken(&mut self, line: &[u8], why: &RecallReason, instance: u64) {
+    fn answer_broken(&mut self, line: &[u8], why: &RecallReason, lease: &Lease) {
         let mut inbox = Inbox::resumed(line.len());
         inbox.room(line.len()).extend_from_slice(line);
         // It was a message when the process began with it.
@@ -207,12 +208,15 @@ impl<S: Stream> Guest<S> {
             RecallReason::Recalled => return,
         };
         let Completion { status, bytes } = ended;
-        let mut tally = BatchCounts::default();
+        let mut counts = BatchCounts::default();
         let mut lines = ReplyLines {
             out: &mut self.output.outbox,
-            tally: &mut tally,
+            tally: &mut counts,
         };
         lines.write_ended((&message).into(), status, &bytes);
-        self.gate.count(instance, tally, took);
+        let known = lease.instance.commands.known(message.name);
+        let index = known.and_then(ResolvedCommand::index);
+        let command = index.unwrap_or(NO_COMMAND);
+        self.gate.count_one(lease, (command, counts), took);
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use dae_common_tcp::{Inbox, Message};
+use dae_common_tcp::{Inbox, Message, TraceParent};
 use tokio::io::AsyncRead;
 
 /// The size of one read (bytes): as much as a socket's buffer usually holds.
@@ -15,6 +15,8 @@ pub(super) struct Input {
     pub(super) inbox: Inbox,
     /// A command that waits for a reservation. Boxed, since few guests ever have one.
     pub(super) deferred: Option<Box<DeferredCommand>>,
+    /// The trace of the next command. Boxed, since few guests ever name one.
+    pub(super) trace: Option<Box<TraceParent>>,
     stage: InputStage,
     has_spoken: bool,
 }
@@ -34,6 +36,7 @@ impl Input {
         Input {
             inbox: Inbox::new(line_bytes_max),
             deferred: None,
+            trace: None,
             stage: InputStage::Open,
             has_spoken: false,
         }

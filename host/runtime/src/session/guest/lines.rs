@@ -4,11 +4,14 @@
 //! instance would refuse needs no instance. If no message waits before it, it is answered at once; a connection of
 //! another protocol is closed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use dae_common_tcp::{ErrorCode, Fault, Front, Inbox, Line, Message, Protocol, asks_for_parts};
+use dae_common_tcp::{
+    ErrorCode, Fault, Front, Inbox, Line, Message, Protocol, asks_for_parts, trace_of,
+};
 
 use super::answers::{self, AnswerSink, LineBatch, ReplyRoute};
 use super::input::DeferredCommand;
@@ -19,10 +22,11 @@ use crate::instance::reply::ReplyTo;
 use crate::plugin::command_table::{CommandEntry, OwnCommand, RunsOn};
 use crate::session::admission::{self, Admission, LineTarget};
 use crate::session::dispatch;
-use crate::session::gate::{GatePhase, Lease};
+use crate::session::gate::Lease;
 use crate::session::sleeping::{SleepAnswer, SleepingDaemon};
-use crate::threads::counters::BatchCounts;
+use crate::threads::counters::{BatchCounts, BatchTally, NO_COMMAND};
 use crate::threads::latency;
+use crate::threads::trace::{self, TraceSpan};
 use dae_store::json5_text;
 
 /// A command that may have to wait for reply budget or a reservation.
@@ -32,70 +36,39 @@ struct GuardedCommand<'a> {
     lease: &'a Arc<Lease>,
 }
 
-/// The lines that were taken from the inbox.
-struct TakenLines {
-    look: InboxLook,
-    tally: BatchCounts,
-    /// The number of the instance that answered them; 0 if none did.
-    instance: u64,
-}
-
-impl TakenLines {
-    fn unanswered(look: InboxLook, tally: BatchCounts) -> Self {
-        TakenLines {
-            look,
-            tally,
-            instance: 0,
-        }
-    }
-}
-
 impl<S: Stream> Guest<S> {
     /// Answers what has finished and what has come, and counts it.
     pub(super) fn answer_all(&mut self, context: &mut Context<'_>) -> InboxLook {
         let began = Instant::now();
         let of = (&*self.gate, &*self.guest_handle);
         self.output.is_counted |= self.answers.collect(&mut self.output.outbox, of, context);
-        let TakenLines {
-            look,
-            tally,
-            instance,
-        } = self.take_lines(context);
-        if tally.calls > 0 {
-            let took = began.elapsed();
-            self.gate.count(instance, tally, took);
-            if took >= latency::SLOW && tally.calls > 1 {
-                self.doubt();
-            }
-        }
-        look
+        self.take_lines(began, context)
     }
 
-    /// Marks the instance's commands as possibly slow: one of a batch was, and the next ones will show which.
-    #[cold]
-    fn doubt(&self) {
-        if let GatePhase::Open(lease) = &**self.gate.phase() {
-            lease.instance.doubt();
+    /// Counts lines that no instance has answered.
+    fn count_other(&self, counts: BatchCounts, began: Instant) {
+        if counts.calls > 0 {
+            self.gate.stats.add_other(counts, began.elapsed());
         }
     }
 
     /// Answers whole lines while there is reply budget, once the gate is open or shut and the connect hook has ended.
-    fn take_lines(&mut self, context: &mut Context<'_>) -> TakenLines {
+    fn take_lines(&mut self, began: Instant, context: &mut Context<'_>) -> InboxLook {
         // Poll the connect hook in every phase of the gate: a hook that isn't polled would hold its lease forever.
         let is_greeted = !self.gate_wait.poll_hook(context);
         if self.guest_handle.is_closing() || self.input.is_closing() {
-            return self.end_input();
+            return self.end_input(began);
         }
         let phase = self.gate.phase();
         let target = match phase.admit(&self.guest_handle) {
-            Admission::Waits { .. } => return self.wait_at_gate(context),
+            Admission::Waits { .. } => return self.wait_at_gate(began, context),
             Admission::Decided(target) if is_greeted => target,
             Admission::Unannounced(lease) if is_greeted && !self.runs_hook(lease, context) => {
                 LineTarget::Instance(lease)
             }
             Admission::Decided(_) | Admission::Unannounced(_) => {
                 self.gate_wait.end();
-                return TakenLines::unanswered(InboxLook::Some, BatchCounts::default());
+                return InboxLook::Some;
             }
         };
         self.gate_wait.end();
@@ -103,25 +76,32 @@ impl<S: Stream> Guest<S> {
         let (look, tally) = self.answer_lines(&mut inbox, target, context);
         self.input.inbox = inbox;
         let LineTarget::Instance(lease) = target else {
-            return TakenLines::unanswered(look, tally);
+            self.count_other(tally.total(), began);
+            return look;
         };
         let route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
         self.answers.hand_over(route, context);
         lease.instance.flush();
-        TakenLines {
-            look,
-            tally,
-            instance: lease.instance.number(),
+        let calls = tally.total().calls;
+        if calls > 0 {
+            let took = began.elapsed();
+            self.gate.count(lease, &tally, took);
+            if took >= latency::SLOW && calls > 1 {
+                // One command of the batch was slow, and the next ones will show which.
+                lease.instance.doubt();
+            }
         }
+        look
     }
 
     /// Answers the command that was kept: no line is taken any more.
     #[cold]
-    fn end_input(&mut self) -> TakenLines {
+    fn end_input(&mut self, began: Instant) -> InboxLook {
         self.input.close();
-        let mut tally = BatchCounts::default();
-        self.refuse_deferred(&dispatch::closing(&self.gate), &mut tally);
-        TakenLines::unanswered(InboxLook::All, tally)
+        let mut counts = BatchCounts::default();
+        self.refuse_deferred(&dispatch::closing(&self.gate), &mut counts);
+        self.count_other(counts, began);
+        InboxLook::All
     }
 
     fn answer_lines<'a>(
@@ -129,7 +109,7 @@ impl<S: Stream> Guest<S> {
         inbox: &'a mut Inbox,
         target: LineTarget<'a>,
         context: &mut Context<'_>,
-    ) -> (InboxLook, BatchCounts) {
+    ) -> (InboxLook, BatchTally) {
         let mut lines = inbox.lines();
         let mut batch = LineBatch::default();
         let mut is_any = false;
@@ -139,9 +119,7 @@ impl<S: Stream> Guest<S> {
             }
             if let Some(deferred) = self.input.deferred.take() {
                 is_any = true;
-                batch
-                    .tally
-                    .add(self.answer_deferred(&deferred, target, context));
+                self.answer_deferred(&deferred, target, &mut batch.tally, context);
                 match self.input.deferred {
                     None => continue,
                     // It still waits.
@@ -191,7 +169,11 @@ impl<S: Stream> Guest<S> {
             // A reply to the daemon's own call that can't be read: the call gets the error, and the guest gets none.
             Line::Fault(fault)
                 if self.guest_handle.asked.answer_fault(&fault) != LineMatch::NotOurs => {}
-            Line::Fault(fault) => self.refuse_fault(&fault, &mut batch.tally),
+            Line::Fault(fault) => {
+                let mut counts = BatchCounts::default();
+                self.refuse_fault(&fault, &mut counts);
+                batch.tally.add_to(NO_COMMAND, counts);
+            }
             Line::OtherProtocol(protocol) => self.refuse_protocol(protocol),
         }
     }
@@ -231,16 +213,21 @@ impl<S: Stream> Guest<S> {
             return;
         }
         if is_stray(&message) {
-            return self.note_parts(&message);
+            return self.note_wishes(&message);
+        }
+        if self.input.trace.is_some() {
+            return self.answer_traced(message, target, batch, context);
         }
         match target {
             LineTarget::Instance(lease) => {
                 let route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
                 let budget = &self.gate.budget;
                 let commands = &lease.instance.commands;
-                let known = batch
-                    .found
-                    .known(commands, message.name, |index| !budget.is_unguarded(index));
+                let tally = &mut batch.tally;
+                let known = batch.found.known(commands, message.name, |index| {
+                    tally.turn_to(index.unwrap_or(NO_COMMAND));
+                    index.is_some_and(|index| !budget.is_unguarded(index))
+                });
                 if (budget.is_tight() || batch.found.is_guarded())
                     && let Some(CommandEntry::Own { index, runs }) = known.map(|known| known.entry)
                 {
@@ -251,10 +238,51 @@ impl<S: Stream> Guest<S> {
                     };
                     return self.answer_if_budget(command, batch, context);
                 }
-                let sink = AnswerSink::new(&mut self.output.outbox, &mut batch.tally, context);
+                let counts = batch.tally.current();
+                let sink = AnswerSink::new(&mut self.output.outbox, counts, context);
                 self.answers.answer(message, known, route, sink);
             }
             other => self.answer_without_code(&message, other, batch),
+        }
+    }
+
+    /// Answers a command for which the guest has named a trace: its code runs in a span of its own.
+    #[cold]
+    fn answer_traced<'a>(
+        &mut self,
+        message: Message<'a>,
+        target: LineTarget<'a>,
+        batch: &mut LineBatch<'a>,
+        context: &mut Context<'_>,
+    ) {
+        let Some(parent) = self.input.trace.take() else {
+            return;
+        };
+        let LineTarget::Instance(lease) = target else {
+            self.answer(message, target, batch, context);
+            if self.input.deferred.is_some() {
+                self.input.trace = Some(parent);
+            }
+            return;
+        };
+        let known = lease.instance.commands.known(message.name);
+        let is_own = known.is_some_and(|known| known.index().is_some());
+        let span = is_own.then(|| TraceSpan::below(*parent));
+        let before = (Instant::now(), batch.tally.total());
+        trace::during(span, || self.answer(message, target, batch, context));
+        if self.input.deferred.is_some() {
+            // It has not begun.
+            self.input.trace = Some(parent);
+            return;
+        }
+        let (began, before) = before;
+        let after = batch.tally.total();
+        // A command that is under way ends its span itself.
+        if after.calls > before.calls
+            && let Some(span) = span
+        {
+            let is_error = after.errors > before.errors;
+            span.end((&self.gate.name, message.name), began.elapsed(), is_error);
         }
     }
 
@@ -272,7 +300,7 @@ impl<S: Stream> Guest<S> {
             LineTarget::Asleep(sleeping) => self.answer_asleep(message, sleeping, batch),
             LineTarget::Refusal(reason) => {
                 let refusal = (ErrorCode::Unavailable, reason);
-                self.refuse(message.into(), refusal, &mut batch.tally);
+                self.refuse_counted(message, refusal, &mut batch.tally);
             }
         }
     }
@@ -288,14 +316,18 @@ impl<S: Stream> Guest<S> {
         let asked = (message.name, message.arguments);
         match sleeping.answer(&self.gate, asked) {
             SleepAnswer::Body(body) => {
-                batch.tally.calls += 1;
+                let counts = BatchCounts {
+                    calls: 1,
+                    ..BatchCounts::default()
+                };
+                batch.tally.add_to(NO_COMMAND, counts);
                 let reply = answers::reply(message, &body);
                 self.answers
                     .put(&mut self.output.outbox, message.tag.is_some(), &reply);
             }
             SleepAnswer::Unknown(text) => {
                 let refusal = (ErrorCode::UnknownCommand, &*text);
-                self.refuse(message.into(), refusal, &mut batch.tally);
+                self.refuse_counted(message, refusal, &mut batch.tally);
             }
             SleepAnswer::Wakes => {
                 self.input.deferred = Some(DeferredCommand::of(message, ANY));
@@ -330,7 +362,8 @@ impl<S: Stream> Guest<S> {
         let mut route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
         route.reservation = reservation.as_ref();
         let known = lease.instance.commands.known(message.name);
-        let sink = AnswerSink::new(&mut self.output.outbox, &mut batch.tally, context);
+        let counts = batch.tally.current();
+        let sink = AnswerSink::new(&mut self.output.outbox, counts, context);
         self.answers.answer(message, known, route, sink);
         if reservation.is_some() {
             // Count the reply before other commands may make theirs.
@@ -349,15 +382,29 @@ impl<S: Stream> Guest<S> {
         &mut self,
         deferred: &DeferredCommand,
         target: LineTarget<'_>,
+        tally: &mut BatchTally,
         context: &mut Context<'_>,
-    ) -> BatchCounts {
+    ) {
         let mut inbox = deferred.inbox();
         let mut batch = LineBatch::default();
         // It was a message when it came.
         if let Some(Line::Message(message)) = inbox.next() {
             self.answer(message, target, &mut batch, context);
         }
-        batch.tally
+        tally.add_all(&batch.tally);
+    }
+
+    /// Answers a message with an error, which counts as no command of the daemon.
+    #[cold]
+    fn refuse_counted(
+        &mut self,
+        message: &Message<'_>,
+        refusal: (ErrorCode, &str),
+        tally: &mut BatchTally,
+    ) {
+        let mut counts = BatchCounts::default();
+        self.refuse(message.into(), refusal, &mut counts);
+        tally.add_to(NO_COMMAND, counts);
     }
 
     /// Answers a line with an error, in its place in the order.
@@ -390,16 +437,17 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Answers lines that need no instance. Waits for an instance if a message is next.
-    fn wait_at_gate(&mut self, context: &mut Context<'_>) -> TakenLines {
-        let mut tally = BatchCounts::default();
+    fn wait_at_gate(&mut self, began: Instant, context: &mut Context<'_>) -> InboxLook {
+        let mut counts = BatchCounts::default();
         let mut inbox = self.input.take_inbox();
-        let look = self.refuse_at_front(&mut inbox, &mut tally);
+        let look = self.refuse_at_front(&mut inbox, &mut counts);
         self.input.inbox = inbox;
         match look {
             InboxLook::All => self.gate_wait.end(),
             InboxLook::Some => self.gate_wait.watch(&self.gate, context),
         }
-        TakenLines::unanswered(look, tally)
+        self.count_other(counts, began);
+        look
     }
 
     /// Refuses lines up to the first message: every instance would refuse them. So they get the same replies, in the
@@ -444,7 +492,7 @@ impl<S: Stream> Guest<S> {
         for line in inbox.lines() {
             match line {
                 Line::Message(message) if self.is_reply(&message) => {}
-                Line::Message(message) if is_stray(&message) => self.note_parts(&message),
+                Line::Message(message) if is_stray(&message) => self.note_wishes(&message),
                 Line::Message(message) => {
                     let refusal = (ErrorCode::Unavailable, &*text);
                     self.refuse((&message).into(), refusal, &mut tally);
@@ -455,28 +503,33 @@ impl<S: Stream> Guest<S> {
         }
         self.input.inbox = inbox;
         self.on_lines();
-        // Instance 0: no instance has answered these lines.
-        self.gate.count(0, tally, self.gate.limits.instance_wait);
+        self.input.trace = None;
+        let waited = self.gate.limits.instance_wait;
+        self.gate.stats.add_other(tally, waited);
     }
 
-    /// Notes that the guest asks for parts, if this line does so. That takes effect at once.
+    /// Notes that the guest asks for parts, or names the trace of its next command, if this line does so. That takes
+    /// effect at once.
     #[cold]
-    fn note_parts(&self, message: &Message<'_>) {
+    fn note_wishes(&mut self, message: &Message<'_>) {
         if message.name != "dae" {
             return;
         }
-        let asked = asks_for_parts(message.arguments).or_else(|| {
-            let strict = json5_text::to_strict(message.arguments).ok()?;
-            asks_for_parts(&strict)
-        });
-        if let Some(wants) = asked {
+        let arguments = match json5_text::to_strict(message.arguments) {
+            Ok(strict) => Cow::Owned(strict),
+            Err(_) => Cow::Borrowed(message.arguments),
+        };
+        if let Some(wants) = asks_for_parts(&arguments) {
             self.guest_handle.want_parts(wants);
+        }
+        if let Some(parent) = trace_of(&arguments) {
+            self.input.trace = Some(Box::new(parent));
         }
     }
 }
 
 /// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
-/// answer each other forever. A `dae` with arguments may ask for parts.
+/// answer each other forever. A `dae` with arguments may ask for parts, or name a trace.
 #[inline]
 fn is_stray(message: &Message<'_>) -> bool {
     match message.name {

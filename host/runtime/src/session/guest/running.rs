@@ -43,7 +43,8 @@ pub(super) struct FinishedCommand {
     pub(super) result: usize,
     /// The size of its arguments (bytes).
     pub(super) arguments: usize,
-    pub(super) tally: BatchCounts,
+    /// The index of the command, and its counts.
+    pub(super) counts: (u32, BatchCounts),
     pub(super) took: Duration,
 }
 
@@ -58,7 +59,7 @@ impl Future for GuestCommand {
             name: this.run.name(),
             tag: this.tag.as_deref(),
         };
-        let (line, tally) = finished_line(to, completion);
+        let (line, counts) = finished_line(to, completion);
         Poll::Ready(FinishedCommand {
             lease: Arc::clone(this.run.lease()),
             place: this.place,
@@ -66,7 +67,7 @@ impl Future for GuestCommand {
             line,
             result,
             arguments: this.arguments,
-            tally,
+            counts: (this.run.index(), counts),
             took,
         })
     }

@@ -85,12 +85,13 @@ impl SentBatch {
     pub(super) fn next<'s>(&'s mut self, out: &'s mut ReplySink<'_>) -> Option<NextReply<'s>> {
         let is_next = self.is_next(out);
         let (index, tag) = self.sent.next()?;
+        out.tally.turn_to(index);
         let lines = ReplyLines {
             out: match tag.is_some() || is_next {
                 true => out.outbox,
                 false => &mut self.held,
             },
-            tally: &mut out.tally,
+            tally: out.tally.current(),
         };
         let name = self.lease.instance.command_name(index);
         Some(NextReply {
