@@ -187,7 +187,8 @@ impl Archive {
     /// # Errors
     /// A disk error.
     pub fn note_leaving(&self, daemon: &str, entry: Entry) -> anyhow::Result<Option<String>> {
-        let earlier = self.list(daemon)?;
+        // Records that can't be listed stay.
+        let earlier = self.list(daemon).unwrap_or_default();
         let departure = Departure {
             entry: Some(entry),
             ..Departure::of(DepartureReason::Uninstalled, StoredState::Nothing)

@@ -378,6 +378,18 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_of_daemons_at_the_top_is_told_where_it_belongs() {
+        for text in ["{panics_max: 3}", "{start_ms: 5, restart: {burst_max: 3}}"] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains("belongs in `defaults`"), "{error}");
+        }
+        for text in ["{colour: 3}", "{defaults: {colour: 3}}"] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(!error.contains("belongs in"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_needs_a_start_of_the_host_waits_for_it() {
         let running = Config::parse("{start_ms: 5, defaults: {panics_max: 3}}").unwrap();
         let new = "{start_ms: 6, command_ms: 7, scan_ports_never: [80], defaults: {panics_max: 4}}";

@@ -145,6 +145,8 @@ impl Load<'_> {
             if let Some(limit) = self.args.timeout {
                 client.wait_at_most(limit);
             }
+            // An early end cancels the calls that are under way.
+            client.reset_at_close();
             anyhow::Ok(client)
         };
         let mut client = connect()?;
