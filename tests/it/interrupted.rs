@@ -125,6 +125,40 @@ fn a_call_is_cancelled_and_says_so() {
     }
 }
 
+#[test]
+fn a_load_test_without_an_answer_has_no_latencies_and_cancels_its_calls() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let _guest = ecosystem.install("Probe", "probe", flags);
+        let guests = || ecosystem.status("Probe")["guests"].as_u64();
+        let before = guests();
+        let load = "call --repeat 9 --concurrency 3 Probe slow 600000";
+        let words: Vec<&str> = load.split(' ').collect();
+        for option in [&[][..], &["--json"]] {
+            let load = Waiting::start(&ecosystem, &[option, &words[..]].concat());
+            until(LIMIT, "it is connected", || {
+                guests() > before.map(|n| n + 2)
+            });
+            let ended = load.end_by(Signal::INT);
+            assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+            match option.is_empty() {
+                true => {
+                    assert!(ended.stdout.contains("min -  p50 -"), "{ended:?}");
+                    let told = "dae-host: SIGINT after 0 of 9 calls\n";
+                    assert_eq!(ended.stderr, told);
+                }
+                false => {
+                    let report: Value = serde_json::from_str(&ended.stdout).expect("a report");
+                    let shown = (&report["calls"], &report["p50_us"], &report["max_us"]);
+                    assert_eq!(shown, (&json!(0), &json!(null), &json!(null)));
+                    assert_eq!(ended.error()["kind"], "interrupted");
+                }
+            }
+            until(LIMIT, "the host has let all go", || guests() == before);
+        }
+    }
+}
+
 /// Changes that wait for a start that never ends, each after `A` runs, `B` is stopped and `dae.toml` names a third one.
 const CHANGES: [&[&str]; 6] = [
     &["install", "C", "FILE", "--config", HANGING_START],

@@ -113,7 +113,7 @@ pub(super) fn explain(session: &Session, args: &Args) -> Result<()> {
     let registry = Registry::load(&session.home.registry_file())?;
     let mut known: BTreeSet<String> = registry.daemons.into_keys().collect();
     if !args.names.is_all() {
-        known.extend(past::of_history(session)?);
+        known.extend(past::with_events(session)?);
     }
     let names = args.names.among(known.iter())?;
     let mut is_first = true;

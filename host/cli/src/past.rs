@@ -41,7 +41,7 @@ impl PastArgs {
     ///
     /// # Errors
     /// A pattern or the registry can't be read.
-    pub(super) fn expanded(&self, session: &Session) -> Result<Self> {
+    pub(super) fn expanded(&self, session: &Session, kept: KeptNames) -> Result<Self> {
         let mut expanded = self.clone();
         if names::has_pattern(&self.names) {
             let registry = Registry::load(&session.home.registry_file())?;
@@ -49,7 +49,7 @@ impl PastArgs {
             known.insert(DAE_NAME.to_owned());
             if !self.follow {
                 // A host follows only those that it has.
-                known.extend(of_history(session)?);
+                known.extend(kept(session)?);
             }
             expanded.names = names::expand(&self.names, known.iter())?;
         }
@@ -83,27 +83,38 @@ impl PastArgs {
     pub(super) fn check_names(
         &self,
         session: &Session,
+        kept: KeptNames,
         is_found: impl Fn(&str) -> bool,
     ) -> Result<()> {
         let mut without = self.names.iter().filter(|name| !is_found(name));
-        without.try_for_each(|name| check_known(session, name))
+        without.try_for_each(|name| check_known(session, kept, name))
     }
 }
 
-/// Returns the names of the daemons, installed or not, of which the home keeps events or a log.
+/// A function that returns the names of the daemons, installed or not, of which the home keeps something.
+pub(super) type KeptNames = fn(&Session) -> Result<BTreeSet<String>>;
+
+/// Returns the names of the daemons of which the home keeps events.
 ///
 /// # Errors
 /// A disk error.
-pub(super) fn of_history(session: &Session) -> Result<BTreeSet<String>> {
-    let mut names = event_log::names(&session.home.events_dir())?;
-    names.extend(log::kept(&session.home.logs_dir())?.into_keys());
-    Ok(names)
+pub(super) fn with_events(session: &Session) -> Result<BTreeSet<String>> {
+    event_log::names(&session.home.events_dir())
 }
 
-fn check_known(session: &Session, name: &str) -> Result<()> {
+/// Returns the names of the daemons of which the home keeps a log.
+///
+/// # Errors
+/// A disk error.
+pub(super) fn with_log(session: &Session) -> Result<BTreeSet<String>> {
+    let logs = log::kept(&session.home.logs_dir())?;
+    Ok(logs.into_keys().collect())
+}
+
+fn check_known(session: &Session, kept: KeptNames, name: &str) -> Result<()> {
     let registry = Registry::load(&session.home.registry_file())?;
     let is_known = name == DAE_NAME || registry.daemons.contains_key(name);
-    if is_known || of_history(session)?.contains(name) {
+    if is_known || kept(session)?.contains(name) {
         return Ok(());
     }
     if time_span::parse(name).is_ok() {

@@ -10,6 +10,7 @@ use dae_plugin_api::misfit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::difference::shortened;
 use crate::ranged;
 use crate::report::{LogLevel, Mode};
 use crate::restart::Policy;
@@ -224,7 +225,8 @@ fn check_program(words: &[String]) -> Result<(), String> {
     }
     match words.iter().find(|word| word.contains('\0')) {
         Some(word) => Err(format!(
-            "on_crash: expected texts without NUL, got {word:?}"
+            "on_crash: expected texts without NUL, got {}",
+            shortened(&format!("{word:?}"))
         )),
         None => Ok(()),
     }

@@ -177,7 +177,9 @@ impl Client<TcpStream> {
 fn not_listening(name: &str, address: SocketAddr) -> Fault {
     Fault::Refused {
         code: "not-running".to_owned(),
-        message: format!("{name} does not listen at {address} any more"),
+        message: format!(
+            "{name} does not listen at {address} any more, since it was stopped or moved just now; `dae-host status {name}` shows it"
+        ),
     }
 }
 
