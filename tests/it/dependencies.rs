@@ -42,7 +42,7 @@ const LICENCE_EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// Packages that occur in several versions, each with the reason.
-const VERSION_EXCEPTIONS: [(&str, &str); 10] = [
+const VERSION_EXCEPTIONS: [(&str, &str); 13] = [
     (
         "bit-set",
         "proptest wants 0.8, jsonschema 0.11; tests alone",
@@ -53,6 +53,15 @@ const VERSION_EXCEPTIONS: [(&str, &str); 10] = [
         "hashbrown",
         "jsonschema wants 0.16, others 0.17; tests alone",
     ),
+    (
+        "cpufeatures",
+        "const-hex, for the feature `otlp` alone, wants 0.2",
+    ),
+    (
+        "rand",
+        "opentelemetry_sdk, for the feature `otlp` alone, wants 0.9",
+    ),
+    ("rand_core", "as rand"),
     ("r-efi", "as getrandom"),
     (
         "libloading",

@@ -44,6 +44,9 @@ mod moment;
 mod names;
 mod new;
 mod offline;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod otlp_variables;
 mod past;
 mod progress;
 mod query;
@@ -57,6 +60,7 @@ mod suggest;
 mod table;
 mod time_span;
 mod top;
+mod traces;
 mod upgrade;
 mod watchdog;
 mod words;

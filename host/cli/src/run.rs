@@ -24,6 +24,7 @@ use super::Session;
 use super::detach::{self, Announcement};
 use super::metrics::{self, MetricsArgs, MetricsServer};
 use super::show;
+use super::traces::Traces;
 use super::watchdog;
 use dae_host::Dae;
 use dae_host::dae::{Builder, StopNews};
@@ -169,10 +170,40 @@ pub(super) fn host(
         .home(session.home.clone())
         .ends_on_request()
         .journal(journal.clone());
-    let result = runtime.block_on(async {
-        let mut endings = handlers.listen().context("cannot listen for signals")?;
+    let program = Program {
+        session,
+        handlers,
+        metrics: hosting.metrics,
+        on_abort: hosting.on_abort,
+    };
+    let result = runtime.block_on(program.serve(dae, begin));
+    runtime.shutdown_timeout(THREADS_END_MAX);
+    journal.flush(LOG_SHOWN_MAX);
+    result
+}
+
+/// The program around a host.
+struct Program<'a> {
+    session: &'a Session,
+    handlers: Handlers,
+    metrics: Option<SocketAddr>,
+    on_abort: Box<dyn FnOnce() + Send>,
+}
+
+impl Program<'_> {
+    /// Runs the host from its start to its end.
+    async fn serve(
+        self,
+        builder: Builder,
+        begin: impl AsyncFnOnce(&Dae) -> Result<()>,
+    ) -> Result<()> {
+        let mut endings = self
+            .handlers
+            .listen()
+            .context("cannot listen for signals")?;
+        let traces = Traces::start()?;
         // A start is not cut short: what it has begun is ended in order.
-        let (dae, _metrics) = start(session, dae, hosting.metrics).await?;
+        let (dae, _metrics) = start(self.session, builder, self.metrics).await?;
         let (begun, mut cause) = tokio::select! {
             cause = is_to_end(&mut endings, &dae) => (Ok(()), Some(cause)),
             result = begin(&dae) => (result, None),
@@ -180,12 +211,10 @@ pub(super) fn host(
         if begun.is_ok() && cause.is_none() {
             cause = Some(is_to_end(&mut endings, &dae).await);
         }
-        end(dae, (endings, cause), hosting.on_abort).await;
+        end(dae, (endings, cause), self.on_abort).await;
+        traces.end().await;
         begun
-    });
-    runtime.shutdown_timeout(THREADS_END_MAX);
-    journal.flush(LOG_SHOWN_MAX);
-    result
+    }
 }
 
 /// Starts the host, and serves its metrics until the returned server is dropped. The address is taken before any daemon

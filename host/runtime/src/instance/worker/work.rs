@@ -128,12 +128,10 @@ impl Worker {
             let arguments = next.arguments.len();
             let call = call_of(next, job);
             let of = JobPlace::of(job);
-            let made = match job.what {
-                JobKind::Call => {
-                    trace::during(job.span, || self.call(of, call, served, reservation))
-                }
+            let made = trace::during(job.span, || match job.what {
+                JobKind::Call => self.call(of, call, served, reservation),
                 JobKind::Batch | JobKind::Goodbye => self.answer_of_batch(of, call, served),
-            };
+            });
             // The host has withdrawn this command, and all behind it.
             let Some(made) = made else { break };
             // A command that ends later is noted then.

@@ -326,16 +326,9 @@ impl ProcessSupervisor {
                 }
             }
             FrameKind::Stopped => *lock(&self.link.stop_faults) = Some(text(frame.payload)),
-            FrameKind::Ask => {
-                let span = self.span.take();
-                trace::during(span, || self.on_ask(frame));
-            }
-            FrameKind::AskCancel => self.requests.cancel(frame.id),
-            FrameKind::Tell => {
-                let span = self.span.take();
-                trace::during(span, || self.on_tell(frame.payload));
-            }
             FrameKind::Trace => self.span = TraceSpan::read(frame.payload),
+            FrameKind::Ask | FrameKind::Tell => self.on_request(frame),
+            FrameKind::AskCancel => self.requests.cancel(frame.id),
             // Kinds that go to the worker mean nothing here.
             _ => {}
         }
@@ -409,6 +402,14 @@ impl ProcessSupervisor {
             self.link.has_read(guest, bytes);
         }
         Ok(())
+    }
+
+    /// Carries out what the daemon asks of the host, in the span that it works for.
+    fn on_request(&mut self, frame: &Frame<'_>) {
+        trace::during(self.span.take(), || match frame.kind {
+            FrameKind::Ask => self.on_ask(frame),
+            _ => self.on_tell(frame.payload),
+        });
     }
 
     /// Carries out a host API request of the daemon, and answers when it is done.

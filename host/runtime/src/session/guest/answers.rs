@@ -312,19 +312,24 @@ impl ReplyQueue {
         self.put(lines.out, false, &line);
     }
 
-    /// Adds a command to the batch for the daemon's own process.
+    /// Adds a command to the batch for the daemon's own process. One that belongs to a trace is handed over by itself.
     fn answer_there(
         &mut self,
-        message: &Message<'_>,
+        message: Message<'_>,
         index: u32,
         route: ReplyRoute<'_>,
-        context: &mut Context<'_>,
+        sink: AnswerSink<'_, '_>,
     ) {
+        let runs = RunsOn::There;
+        if trace::current().is_some() {
+            self.batches.hand_over(route, sink.context);
+            return self.start(message, OwnCommand { index, runs }, route, sink);
+        }
         if self.batches.is_full() {
-            self.batches.hand_over(route, context);
+            self.batches.hand_over(route, sink.context);
         }
         let (ordered, left) = (&mut self.ordered, self.left);
-        self.batches.add(message, index, || {
+        self.batches.add(&message, index, || {
             // The guest keeps this slot, and often needs no other.
             if ordered.capacity() == 0 {
                 ordered.reserve_exact(1);
@@ -381,9 +386,7 @@ impl ReplyQueue {
             CommandEntry::Own {
                 index,
                 runs: RunsOn::There,
-            } if trace::current().is_none() => {
-                self.answer_there(&message, index, route, sink.context);
-            }
+            } => self.answer_there(message, index, route, sink),
             CommandEntry::Own { index, runs } => {
                 // The commands before it begin first.
                 self.batches.hand_over(route, sink.context);
@@ -453,12 +456,11 @@ impl ReplyQueue {
             span: trace::current(),
         };
         self.enter(&message, of, pending, route);
-        // The first poll used the connection's waker. The set has a waker for each command, and must poll this one
-        // once.
         sink.context.waker().wake_by_ref();
     }
 
-    /// Adds a command that is under way.
+    /// Adds a command that is under way. Its first poll used the connection's waker. The set has a waker for each command,
+    /// so the caller must have the set polled once more.
     fn enter(&mut self, message: &Message<'_>, of: RunOf, pending: Pending, route: ReplyRoute<'_>) {
         let place = match message.tag {
             Some(_) => ReplyPlace::Tagged,

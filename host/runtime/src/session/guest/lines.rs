@@ -110,8 +110,7 @@ impl<S: Stream> Guest<S> {
         target: LineTarget<'a>,
         context: &mut Context<'_>,
     ) -> (InboxLook, BatchTally) {
-        let mut lines = inbox.lines();
-        let mut batch = LineBatch::default();
+        let (mut lines, mut batch) = (inbox.lines(), LineBatch::default());
         let mut is_any = false;
         let taken = loop {
             if !self.has_space() {
