@@ -27,7 +27,7 @@ use super::Session;
 use super::client::{Client, ReplyPart};
 use super::exit::Fault;
 use super::guest::DaemonAddress;
-use super::interrupted::{self, LastWords};
+use super::interrupted::{self, EndMessage};
 use super::signatures::{self, CommandHelp};
 use super::time_span;
 use arrange::{Argument, Called, STANDARD_INPUT};
@@ -131,11 +131,11 @@ impl AnsweredCall<'_> {
         if session.out.remarks() {
             client.show_events();
         }
-        let (words, ending) = (last_words(daemon, command), client.handle());
+        let (message, ending) = (end_message(daemon, command), client.handle());
         interrupted::before_the_end(session, move || {
             // At the end of the process.
             ending.iter().for_each(reset_at_close);
-            words
+            message
         });
         if let Some(parent) = trace::of_call(args.trace) {
             if args.trace {
@@ -164,13 +164,13 @@ impl AnsweredCall<'_> {
 }
 
 /// Returns the message of a call that a signal ends.
-fn last_words(daemon: &DaemonAddress, command: &str) -> LastWords {
+fn end_message(daemon: &DaemonAddress, command: &str) -> EndMessage {
     let name = &daemon.name;
     let fate = match daemon.is_foreign {
         true => format!("{name} may carry it out all the same"),
         false => "the command is cancelled, and may have run, in part or as a whole".to_owned(),
     };
-    LastWords {
+    EndMessage {
         text: format!("has ended this command before {name} answered {command}; {fate}"),
         hint: None,
         has_code: true,

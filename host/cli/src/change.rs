@@ -18,7 +18,7 @@ use super::Session;
 use super::caller_check::CallerCheck;
 use super::client::Client;
 use super::exit::{self, Fault};
-use super::interrupted::{self, LastWords};
+use super::interrupted::{self, EndMessage};
 use super::json_object;
 use super::names::{Names, each};
 use super::offline;
@@ -110,7 +110,7 @@ fn hands(session: &Session) -> Result<Worker> {
             Ok(lock) => {
                 let text =
                     "has ended this command; the home has its change as a whole, or not at all";
-                interrupted::before_the_end(session, || LastWords::of_signal(text, None));
+                interrupted::before_the_end(session, || EndMessage::of_signal(text, None));
                 return Ok(Worker::Ours(lock));
             }
             // A host that starts holds the lock before it listens, and one that ends holds it after.
@@ -157,7 +157,7 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
     }
 }
 
-/// Has the host install a file, with a sign of life at a terminal: it copies the file, tries it out and starts it.
+/// Has the host install a file, and shows at a terminal that it is at work: it copies the file, tries it out and starts it.
 fn install_in_host(
     session: &Session,
     client: &mut Client<ControlClient>,

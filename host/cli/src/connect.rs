@@ -26,7 +26,7 @@ use super::Session;
 use super::call;
 use super::client::ReplyPart;
 use super::exit::{self, Code, Fault};
-use super::interrupted::{self, LastWords};
+use super::interrupted::{self, EndMessage};
 use super::signatures;
 use dae_runtime::os::interrupt::Interruptions;
 use dae_store::printable;
@@ -128,7 +128,7 @@ fn in_pipe(session: &Session, name: &str) -> Result<()> {
     let end = talk.link.at_the_end();
     interrupted::before_the_end(session, move || {
         end();
-        LastWords::of_signal(&text, None)
+        EndMessage::of_signal(&text, None)
     });
     let mut last = Code::Done;
     for line in io::stdin().lock().lines() {

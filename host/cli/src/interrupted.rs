@@ -19,7 +19,7 @@ use dae_runtime::os::interrupt::{Interruption, Interruptions};
 use dae_runtime::plugin::library;
 
 /// The message of a command that a signal ends.
-pub(super) struct LastWords {
+pub(super) struct EndMessage {
     /// The sentence behind the signal's name.
     pub(super) text: String,
     /// The advice.
@@ -28,10 +28,10 @@ pub(super) struct LastWords {
     pub(super) has_code: bool,
 }
 
-impl LastWords {
+impl EndMessage {
     /// Returns the message of a command whose process ends by the signal.
     pub(super) fn of_signal(text: &str, hint: Option<String>) -> Self {
-        LastWords {
+        EndMessage {
             text: text.to_owned(),
             hint,
             has_code: false,
@@ -48,7 +48,7 @@ impl LastWords {
                 let hint = self
                     .hint
                     .map_or_else(String::new, |hint| format!(": {hint}"));
-                session.out.last_words(&format!("{message}{hint}"));
+                session.out.end_message(&format!("{message}{hint}"));
             }
         }
         match code {
@@ -68,15 +68,15 @@ pub(super) fn client(session: &Session) -> Result<Client<ControlClient>> {
     let text = "has ended this command before it was done; the host drops the change that it was asked for last if it has \
                 not begun with it, and carries it through otherwise";
     let hint = format!("`{list}` shows what has come of it");
-    before_the_end(session, || LastWords::of_signal(text, Some(hint)));
+    before_the_end(session, || EndMessage::of_signal(text, Some(hint)));
     Ok(client)
 }
 
-/// Has a signal that ends the program lead to these words first. A program does this once. If the handlers can't be set up,
+/// Has a signal that ends the program print this message first. A program does this once. If the handlers can't be set up,
 /// the signal ends it silently.
 pub(super) fn before_the_end(
     session: &Session,
-    words: impl FnOnce() -> LastWords + Send + 'static,
+    message: impl FnOnce() -> EndMessage + Send + 'static,
 ) {
     let Ok(mut interruptions) = Interruptions::begin() else {
         return;
@@ -84,7 +84,7 @@ pub(super) fn before_the_end(
     let session = session.clone();
     let wait = move || {
         if let Some(interruption) = interruptions.wait() {
-            words().say(&session, interruption);
+            message().say(&session, interruption);
         }
     };
     let _ = thread::Builder::new()

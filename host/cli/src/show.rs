@@ -148,7 +148,7 @@ impl Out {
     }
 
     /// Prints why a signal ends the program, in place of what the line shows at a terminal: a bar of progress, or the key.
-    pub(super) fn last_words(&self, text: &str) {
+    pub(super) fn end_message(&self, text: &str) {
         let start = match io::stderr().is_terminal() && !is_dumb() {
             true => "\r\u{1b}[K",
             false => "",

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::Session;
 use super::client::Client;
 use super::exit::Fault;
-use super::interrupted::{self, LastWords};
+use super::interrupted::{self, EndMessage};
 use dae_store::home::HomeBusy;
 use dae_store::report::Greeting;
 
@@ -69,7 +69,7 @@ fn ask(session: &Session) -> Result<u32> {
         host.pid
     );
     let again = format!("`{}` waits on", session.command_line("shutdown"));
-    interrupted::before_the_end(session, move || LastWords::of_signal(&text, Some(again)));
+    interrupted::before_the_end(session, move || EndMessage::of_signal(&text, Some(again)));
     client.until_closed(Instant::now() + ENDED_MAX);
     Ok(host.pid)
 }

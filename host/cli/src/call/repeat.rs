@@ -21,7 +21,7 @@ use super::CallArgs;
 use crate::Session;
 use crate::exit::Fault;
 use crate::guest::DaemonAddress;
-use crate::interrupted::LastWords;
+use crate::interrupted::EndMessage;
 use crate::progress::Progress;
 
 /// The significant digits of a latency. Three keep the histogram at some 100 KB.
@@ -207,12 +207,12 @@ impl LoadResults {
             let _turn = lock(&results.printing);
             // If nobody reads the figures, the end is all that is left to tell.
             let made = results.print(&session).map_or(0, |report| report.calls);
-            let words = LastWords {
+            let message = EndMessage {
                 text: format!("after {made} of {} calls", results.calls),
                 hint: None,
                 has_code: true,
             };
-            words.say(&session, interruption);
+            message.say(&session, interruption);
         };
         // Without the thread, the signal has no effect until the calls are made.
         let _ = thread::Builder::new()
