@@ -22,6 +22,7 @@ mod rollback_window;
 mod saver;
 mod shared;
 mod sleep;
+mod state_cell;
 mod stop;
 mod tally;
 

@@ -477,6 +477,21 @@ fn a_workspace_is_asked_for_its_plugin_before_anything_is_built() {
     end(author.begin_with("", &[]));
 }
 
+/// Returns the home of an author, and a line of the shell that runs `dev` for a crate. `DAE` in it stands for the program.
+pub(crate) fn line_of_shell() -> (Ecosystem, String) {
+    let author = Author::new();
+    let command = author.command("Cargo.toml");
+    let own = ["CARGO", "REAL_CARGO", "BUILDS", "PLUGIN"];
+    let variables = command.get_envs().filter_map(|(name, value)| {
+        let (name, value) = (name.to_str()?, value?.to_str()?);
+        own.contains(&name)
+            .then(|| format!("export {name}={value}; "))
+    });
+    let crate_file = author.directory.join("Cargo.toml");
+    let line = variables.collect::<String>() + &format!("DAE dev {}", crate_file.display());
+    (author.ecosystem, line)
+}
+
 /// Runs `dev` at a terminal of its own, which the program `script` makes. The keys come from the given reader.
 fn at_terminal(author: &Author, keyboard: std::io::PipeReader) -> Running {
     let line = author.command("Cargo.toml");

@@ -92,24 +92,43 @@ fn event_states(ecosystem: &Ecosystem) -> Vec<String> {
     found
 }
 
+/// Makes a file of the same plugin with other content: a byte behind its end that nobody reads.
+fn other_content(ecosystem: &Ecosystem, file: &str) -> String {
+    let mut bytes = std::fs::read(file).expect("the plugin");
+    bytes.push(0);
+    let other = ecosystem.scratch().join("other.so");
+    std::fs::write(&other, bytes).expect("a file");
+    other.display().to_string()
+}
+
 /// Leads the daemon through all states that it can be led through.
 fn lead_a_life(ecosystem: &Ecosystem, guest: &mut Guest) {
     for _ in 0..3 {
         panic_and_wait(ecosystem, guest);
     }
     let _ = ecosystem.until_state("Probe", "crash-loop");
-    for command in ["restart", "reload", "stop", "start"] {
-        let _ = ecosystem.cli(&[command, "Probe"]).ok();
-    }
-    let file = ecosystem.plugin("probe");
-    let file = file.to_str().expect("UTF-8");
-    let replace = |config: &str, settings: &str, code| {
+    let file = ecosystem.plugin("probe").display().to_string();
+    let other = other_content(ecosystem, &file);
+    let with = |file: &str, config: &str, settings: &str, code| {
         let words = ["install", "Probe", file, "--replace", "--config", config];
         let words = [&words[..], &["--settings", settings]].concat();
         let _ = ecosystem.cli(&words).code(code);
     };
+    let replace = |config: &str, settings: &str, code| with(&file, config, settings, code);
     const NEVER: &str = r#"{"restart": {"restart": "never"}, "rollback_window_ms": 0}"#;
-    replace(r#"{"wrong": 1}"#, "{}", 1);
+    const WRONG: &str = r#"{"wrong": 1}"#;
+    // It stays in its crash loop, for the reason of before.
+    with(&other, WRONG, "{}", 1);
+    for command in ["restart", "reload", "stop", "start"] {
+        let _ = ecosystem.cli(&[command, "Probe"]).ok();
+    }
+    replace(WRONG, "{}", 1);
+    let _ = ecosystem.cli(&["stop", "Probe"]).ok();
+    replace(WRONG, "{}", 0);
+    let _ = ecosystem.cli(&["start", "Probe"]).code(1);
+    replace("{}", r#"{"idle_s": 1, "idle_ends_run": true}"#, 0);
+    let _ = ecosystem.until_state("Probe", "asleep");
+    let _ = ecosystem.cli(&["call", "Probe", "pid"]).ok();
     replace(r#"{"run": "return"}"#, NEVER, 0);
     let _ = ecosystem.cli(&["restart", "Probe"]);
     replace(r#"{"run": "fail"}"#, NEVER, 0);
@@ -136,6 +155,8 @@ fn every_change_of_state_has_an_event() {
             "backoff",
             "crash-loop",
             "stopped",
+            "failed",
+            "asleep",
             "finished",
         ];
         for state in expected {
@@ -187,7 +208,7 @@ fn an_event_says_why_and_by_which_rule() {
             "restart Probe` tries again",
             "crashed: a handler panicked",
             "because it is restart 1 in a row; the wait is 20 ms at first",
-            "because 1 restarts in 30 s are no fewer than the 1 that are allowed (restart.burst_max in restart.burst_ms)",
+            "because of 1 restart in 30 s, with at most 1 allowed (restart.burst_max in restart.burst_ms)",
         ] {
             assert!(told.contains(part), "{part:?} is missing:\n{told}");
         }

@@ -56,6 +56,7 @@ mod saves;
 mod schemas;
 mod service;
 mod settings;
+mod shown;
 mod shutdown;
 mod signals;
 mod sleep;

@@ -1,11 +1,11 @@
 //! Checks of the README and of the pages in `host/docs`: their examples are built and run, and what they name exists.
 //!
 //! A fence whose info string has a path as its second word is a file (` ```toml greeter/Cargo.toml `). The tests take it as it
-//! stands.
+//! stands. One with the name of a stored text (` ```console list.snap `) shows a part of that text; see `shown`.
 
 mod authors;
 mod first_minute;
-mod json;
+pub(crate) mod json;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +34,7 @@ const COUNTER: &str = "plugins/counter/src/lib.rs";
 const README_LINES_MAX: usize = 250;
 
 /// Returns the paths of the README and of all pages, from the workspace's directory.
-fn pages() -> Vec<PathBuf> {
+pub(crate) fn pages() -> Vec<PathBuf> {
     let mut pages = vec![PathBuf::from("README.md")];
     for directory in ["host/docs", "host/docs/design"] {
         let entries = fs::read_dir(workspace().join(directory)).expect("the pages");
@@ -47,19 +47,19 @@ fn pages() -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn page(path: impl AsRef<Path>) -> String {
+pub(crate) fn page(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     let text = fs::read_to_string(workspace().join(path));
     text.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A fenced block: its info string and its text.
-struct Fence {
-    info: String,
-    text: String,
+pub(crate) struct Fence {
+    pub(crate) info: String,
+    pub(crate) text: String,
 }
 
-fn fences(markdown: &str) -> Vec<Fence> {
+pub(crate) fn fences(markdown: &str) -> Vec<Fence> {
     let mut fences = Vec::new();
     let mut lines = markdown.lines();
     while let Some(line) = lines.next() {

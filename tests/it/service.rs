@@ -20,7 +20,7 @@ fn with_units(ecosystem: &Ecosystem, config: &Path, words: &[&str]) -> Output {
 }
 
 /// Returns whether systemd runs this machine. The tests then leave its units alone.
-fn is_booted() -> bool {
+pub(crate) fn is_booted() -> bool {
     Path::new("/run/systemd/system").exists()
 }
 

@@ -25,7 +25,7 @@ const STATES: [(&str, &str); 7] = [
 ];
 
 /// A terminal in which a shell runs one command line and says how it has ended.
-struct Terminal {
+pub(crate) struct Terminal {
     /// A directory of its own, with the socket of the tmux server.
     scratch: PathBuf,
 }
@@ -33,7 +33,11 @@ struct Terminal {
 impl Terminal {
     /// Runs a line of the shell in a terminal of that size. `DAE` in it stands for the program with the home. Returns
     /// `None` where tmux is not installed.
-    fn run(ecosystem: &Ecosystem, (width, height): (u16, u16), line: &str) -> Option<Self> {
+    pub(crate) fn run(
+        ecosystem: &Ecosystem,
+        (width, height): (u16, u16),
+        line: &str,
+    ) -> Option<Self> {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let _ = tool("tmux", &["-V"])?;
         let number = LAST.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +68,7 @@ impl Terminal {
         self.scratch.join("tmux")
     }
 
-    fn tmux(&self, words: &[&str]) -> String {
+    pub(crate) fn tmux(&self, words: &[&str]) -> String {
         let mut command = Command::new("tmux");
         command.args(["-u", "-S"]).arg(self.socket()).args(words);
         command
@@ -74,31 +78,31 @@ impl Terminal {
     }
 
     /// Returns the lines of the screen.
-    fn screen(&self) -> Vec<String> {
+    pub(crate) fn screen(&self) -> Vec<String> {
         let text = self.tmux(&["capture-pane", "-p"]);
         text.lines().map(str::to_owned).collect()
     }
 
-    fn press(&self, keys: &[&str]) {
+    pub(crate) fn press(&self, keys: &[&str]) {
         let _ = self.tmux(&[&["send-keys"], keys].concat());
     }
 
     #[track_caller]
-    fn until_shows(&self, part: &str) -> Vec<String> {
+    pub(crate) fn until_shows(&self, part: &str) -> Vec<String> {
         let shows = || self.screen().iter().any(|line| line.contains(part));
         until(LIMIT, &format!("the screen shows {part:?}"), shows);
         self.screen()
     }
 
     #[track_caller]
-    fn until_gone(&self, part: &str) {
+    pub(crate) fn until_gone(&self, part: &str) {
         let hides = || self.screen().iter().all(|line| !line.contains(part));
         until(LIMIT, &format!("the screen hides {part:?}"), hides);
     }
 
     /// Asserts that the program ends in that way, and leaves the terminal as it was.
     #[track_caller]
-    fn is_given_back(&self, end: &str) {
+    pub(crate) fn is_given_back(&self, end: &str) {
         self.until_shows(end);
         let file = |name: &str| fs::read_to_string(self.scratch.join(name)).expect("a file");
         until(LIMIT, "the mode", || {

@@ -142,6 +142,12 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("logs Counter -n 20", ""),
             ("logs -f", "all daemons, until Ctrl-C"),
+            (
+                "logs Sorter Index --since 10m",
+                "two daemons, the last ten minutes",
+            ),
+            ("logs --level warn --since 8h", "what went wrong last night"),
+            ("logs Sorter --grep 'timeout|refused'", ""),
         ],
     ),
     (

@@ -240,7 +240,7 @@ fn rule(event: &DaeEvent, settings: &Settings, session: &Session) -> Option<Stri
         DaeEventKind::CrashLoop { rule, .. } => {
             let rule = rule.as_ref()?;
             format!(
-                "because {rule} are no fewer than the {} that are allowed ({}); nothing starts by itself any more",
+                "because of {rule}, with at most {} allowed ({}); nothing starts by itself any more",
                 rule.max,
                 rule.settings()
             )
@@ -265,7 +265,7 @@ fn rule(event: &DaeEvent, settings: &Settings, session: &Session) -> Option<Stri
             span(settings.health_ms)
         ),
         DaeEventKind::Finished => format!(
-            "because its `run` returned, and restart.restart is {}",
+            "because an instance that has ended is not followed by another (restart.restart is {})",
             serde_json::to_string(&settings.restart.restart).ok()?
         ),
         other => plain_rule(other)?.to_owned(),

@@ -24,11 +24,6 @@ const LINES_SINCE: usize = 10_000;
 
 /// The arguments of `logs`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Examples:
-  dae-host logs -f                              all daemons, as it comes
-  dae-host logs Sorter Index --since 10m        two daemons, the last ten minutes
-  dae-host logs --level warn --since 8h         what went wrong last night
-  dae-host logs Sorter --grep 'timeout|refused'")]
 pub(super) struct Args {
     #[command(flatten)]
     past: PastArgs,
@@ -85,6 +80,9 @@ fn past(session: &Session, args: &Args) -> Result<()> {
     let records = read_files(&session.home.logs_dir(), &args.query(), usize::MAX)?;
     let is_found = |name: &str| records.iter().any(|record| record.daemon == name);
     args.past.check_names(session, past::with_log, is_found)?;
+    if records.is_empty() {
+        session.out.note("no records");
+    }
     records
         .iter()
         .try_for_each(|record| session.out.record(record))

@@ -123,6 +123,8 @@ fn what_runs(status: &Status) -> [Fact; 11] {
         "{} ({} answered with an error)",
         status.calls, status.errors
     );
+    // Dae has no file.
+    let hash = Some(&status.hash).filter(|hash| !hash.is_empty());
     [
         ("plugin", format!("{} {}", status.plugin, status.version)),
         (
@@ -137,7 +139,10 @@ fn what_runs(status: &Status) -> [Fact; 11] {
         ("calls", calls),
         ("guests", status.guests.to_string()),
         // A whole hash is too wide for most terminals; `--json` has it.
-        ("hash", words::short_hash(&status.hash).to_owned()),
+        (
+            "hash",
+            or_dash(hash.map(|hash| words::short_hash(hash).to_owned())),
+        ),
         ("source", source(status)),
     ]
 }

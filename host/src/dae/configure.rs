@@ -114,6 +114,10 @@ impl Inner {
                 None => (&mut entry.settings, path.as_str()),
             };
             daemon_config::put(object, inner, value.clone()).map_err(Fault::bad_arguments)?;
+            if value.is_none() && inner == path {
+                // An empty object of settings says nothing, and would count as a difference.
+                daemon_config::prune(object, inner);
+            }
         }
         entry.mode = chosen_mode(request, &mut entry)?;
         if request.unpin {

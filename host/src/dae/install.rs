@@ -286,6 +286,10 @@ impl Inner {
             let _ = daemon.end().await;
             return Fault::failed(format!("{name}: {text}"));
         };
+        if let Some(rule) = placed.done.fell_asleep {
+            let asleep = DaeEventKind::Asleep { rule };
+            self.shared.events.send(name, None, asleep);
+        }
         let aside = match &placed.done.set_aside {
             Some(id) => self.archived(name, id.clone()).await.ok(),
             None => None,

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::saver::Saver;
+use super::state_cell::StateCell;
 use super::stop::Stopping;
 use super::tally::{ReloadOutcome, Tally};
 use super::{DaemonSpec, Monitor, Supervisor, SupervisorShared};
@@ -170,7 +171,7 @@ pub struct Daemon {
 /// The current state and details of a daemon, shared by its supervisor and its handle.
 #[derive(Debug)]
 pub(super) struct DaemonNow {
-    pub(super) state: watch::Sender<DaemonState>,
+    pub(super) state: StateCell,
     running: Mutex<RunningView>,
     pub(super) generation: AtomicU64,
     pub(super) tally: Tally,
@@ -250,7 +251,7 @@ impl Daemon {
         let gate = Gate::new(&spec.name, shared.config().limits());
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let now = Arc::new(DaemonNow {
-            state: watch::Sender::new(DaemonState::Stopped),
+            state: StateCell::stopped(),
             running: Mutex::new(RunningView {
                 spec: spec.clone(),
                 port: None,
@@ -392,7 +393,7 @@ impl Daemon {
 
     /// Announces that a start follows, so that [`Daemon::settled`] waits for it.
     pub fn announce_start(&self) {
-        self.now.state.send_replace(DaemonState::Starting);
+        self.now.state.announce_start();
     }
 
     /// Waits until no start or reload of the daemon is under way.

@@ -9,9 +9,7 @@ use std::path::Path;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use dae_store::daemon_state::DaemonState;
-use dae_store::durations;
-use dae_store::event::{CauseKind, DaeEvent, DaeEventKind};
+use dae_store::event::{DaeEvent, DaeEventKind};
 use dae_store::event_log::EventLog;
 use dae_store::registry::DAE_NAME;
 
@@ -57,41 +55,6 @@ impl EventSender {
     /// A disk error.
     pub(crate) fn forget(&self, daemon: &str) -> anyhow::Result<bool> {
         self.kept.forget(daemon)
-    }
-
-    /// Sends the event of a daemon's new state, if the state has one of its own. `cause_kind` is the kind of its cause.
-    pub(super) fn send_state(
-        &self,
-        (daemon, generation): (&str, Option<u64>),
-        state: &DaemonState,
-        cause_kind: CauseKind,
-    ) {
-        let kind = match state.clone() {
-            DaemonState::Starting => DaeEventKind::Started,
-            DaemonState::Ready => DaeEventKind::Ready,
-            DaemonState::Degraded { cause } => DaeEventKind::Degraded { cause, cause_kind },
-            DaemonState::Backoff { cause, until, rule } => {
-                let wait = until.saturating_duration_since(std::time::Instant::now());
-                DaeEventKind::RestartPlanned {
-                    cause,
-                    cause_kind,
-                    wait_ms: durations::in_ms(wait),
-                    rule: Some(rule),
-                }
-            }
-            DaemonState::CrashLoop { cause, rule } => DaeEventKind::CrashLoop {
-                cause,
-                cause_kind,
-                rule: Some(rule),
-            },
-            DaemonState::Failed { cause } => DaeEventKind::Failed { cause, cause_kind },
-            DaemonState::Asleep { rule } => DaeEventKind::Asleep { rule },
-            DaemonState::Finished => DaeEventKind::Finished,
-            DaemonState::Stopped => DaeEventKind::Stopped,
-            // Its outcome is an event.
-            DaemonState::Reloading => return,
-        };
-        self.send(daemon, generation, kind);
     }
 
     pub(crate) fn subscribe(&self) -> DaeEvents {

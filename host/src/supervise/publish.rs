@@ -46,13 +46,20 @@ impl Supervisor {
 
     /// Sets the state, logs it and sends its event, whose cause is of that kind.
     pub(super) fn set_by(&self, state: DaemonState, cause_kind: CauseKind) {
-        let generation = self.put(state.clone());
-        let daemon = (self.spec.name.as_str(), generation);
-        self.shared.events.send_state(daemon, &state, cause_kind);
+        let (events, name) = (&self.shared.events, &self.spec.name);
+        self.change(state, cause_kind, |generation, kind| {
+            events.send(name, generation, kind);
+        });
     }
 
-    /// Sets the state and logs it, and returns the generation. Every change of state passes here.
-    pub(super) fn put(&self, state: DaemonState) -> Option<u64> {
+    /// Sets the state, logs it, and gives its event and generation to `send`, unless the last event told the same. Every
+    /// change of state passes here, except for an announced start.
+    pub(super) fn change(
+        &self,
+        state: DaemonState,
+        cause_kind: CauseKind,
+        send: impl FnOnce(Option<u64>, DaeEventKind),
+    ) {
         let generation = self.now.generation.load(Ordering::Relaxed);
         let generation = (generation > 0).then_some(generation);
         let reason = state.to_string();
@@ -66,8 +73,9 @@ impl Supervisor {
             false => format!("{}: {reason}", state.word()),
         };
         self.shared.tell(&self.spec.name, generation, level, &text);
-        self.now.state.send_replace(state);
+        let now = (state, generation);
+        let cell = &self.now.state;
+        cell.change(now, cause_kind, |kind| send(generation, kind));
         self.shared.directory.tell(&self.gate.name);
-        generation
     }
 }

@@ -50,7 +50,7 @@ impl Supervisor {
         }
         let name = &self.spec.name;
         let cause = cause.to_owned();
-        let after = match before.clone() {
+        let after = match before {
             DaemonState::Starting
             | DaemonState::Asleep { .. }
             | DaemonState::Stopped
@@ -77,11 +77,7 @@ impl Supervisor {
             }
             _ => {}
         }
-        // Nothing has happened to a daemon that goes on as before.
-        match after == before {
-            true => drop(self.put(after)),
-            false => self.set(after),
-        }
+        self.set(after);
     }
 
     pub(super) async fn walk(

@@ -123,12 +123,7 @@ impl Supervisor {
         let bound = self.bind(&replacement.spec)?;
         let defers = replacement.defers_sleep_event;
         let mut done = self.put_in(replacement).await?;
-        let is_new = self.enter_sleep(bound, rule);
-        match defers {
-            true => done.fell_asleep = is_new.then_some(rule),
-            false if is_new => self.send_sleep(rule),
-            false => {}
-        }
+        done.fell_asleep = self.enter_sleep(bound, rule, defers);
         Ok(done)
     }
 
@@ -136,20 +131,23 @@ impl Supervisor {
     fn listen_asleep(&mut self, rule: SleepRule) -> Result<OrderResult, String> {
         let bound = self.bind(&self.spec.clone());
         let bound = bound.inspect_err(|cause| self.fail(cause))?;
-        if self.enter_sleep(bound, rule) {
-            self.send_sleep(rule);
-        }
+        self.enter_sleep(bound, rule, false);
         Ok(OrderResult::default())
     }
 
-    /// Enters the state asleep with that port. Returns whether the daemon was in another state.
-    fn enter_sleep(&mut self, (port, listening): (u16, Option<Listener>), rule: SleepRule) -> bool {
+    /// Enters the state asleep with that port. Returns the rule if the caller defers the event of that, and there is one.
+    fn enter_sleep(
+        &mut self,
+        (port, listening): (u16, Option<Listener>),
+        rule: SleepRule,
+        defers: bool,
+    ) -> Option<SleepRule> {
         if let Some(listening) = listening {
             self.listen(listening);
         }
         self.spec.port = Some(port);
         self.monitor.history.clear();
-        self.sleep(rule)
+        self.sleep(rule, defers)
     }
 
     fn fail(&self, cause: &str) {
@@ -160,8 +158,8 @@ impl Supervisor {
         });
     }
 
-    /// Enters the state asleep, without its event. Returns whether the daemon was in another state.
-    fn sleep(&self, rule: SleepRule) -> bool {
+    /// Enters the state asleep. Returns the rule if the caller defers the event of that, and there is one.
+    fn sleep(&self, rule: SleepRule, defers: bool) -> Option<SleepRule> {
         let sleeping = self.sleeping();
         {
             let mut running = self.now.running();
@@ -169,21 +167,12 @@ impl Supervisor {
             running.sleeping = Some(Arc::clone(&sleeping));
         }
         self.gate.sleep(sleeping);
-        let state = DaemonState::Asleep { rule };
-        let was = self.now.state.borrow().clone();
-        let is_new = was != state;
-        self.put(state);
-        is_new
-    }
-
-    fn send_sleep(&self, rule: SleepRule) {
-        let generation = self
-            .now
-            .generation
-            .load(std::sync::atomic::Ordering::Relaxed);
-        let generation = (generation > 0).then_some(generation);
-        let (events, name) = (&self.shared.events, &self.spec.name);
-        events.send(name, generation, DaeEventKind::Asleep { rule });
+        let (state, mut deferred) = (DaemonState::Asleep { rule }, None);
+        match defers {
+            true => self.change(state, CauseKind::Unknown, |_, _| deferred = Some(rule)),
+            false => self.set(state),
+        }
+        deferred
     }
 
     fn sleeping(&self) -> Arc<SleepingDaemon> {
@@ -287,10 +276,7 @@ impl Supervisor {
             self.monitor.health = Health::default();
             self.monitor.rollback_window = None;
             self.monitor.unsaved_sleeps = 0;
-            let rule = SleepRule::Idle { idle_s };
-            if self.sleep(rule) {
-                self.send_sleep(rule);
-            }
+            self.sleep(SleepRule::Idle { idle_s }, false);
             self.retire_aside(current);
         }
     }

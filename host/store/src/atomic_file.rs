@@ -230,7 +230,7 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     private::set_owners_mode(&mut options);
-    let mut file = options.open(path)?;
+    let mut file = options.open(path).map_err(taken)?;
     let written = private::make_owners(&file)
         .and_then(|()| file.write_all(bytes))
         .and_then(|()| file.sync_all());
@@ -239,6 +239,17 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(path);
     }
     written
+}
+
+/// Returns the error of a file that can't be made, in words of its own if there is one of that name.
+fn taken(error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::AlreadyExists => io::Error::new(
+            kind,
+            "it is there already, and is left as it is; choose another name",
+        ),
+        _ => error,
+    }
 }
 
 /// Removes a file. A missing file is not an error.

@@ -171,6 +171,18 @@ pub fn put(object: &mut Value, path: &str, value: Option<Value>) -> Result<(), S
     Ok(())
 }
 
+/// Removes the objects on the way to a path that are empty, from the innermost on.
+pub fn prune(object: &mut Value, path: &str) {
+    let is_empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
+    let mut path = path;
+    while let Some((parent, _)) = path.rsplit_once('.') {
+        if !at(object, parent).is_some_and(is_empty) || put(object, parent, None).is_err() {
+            return;
+        }
+        path = parent;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +223,11 @@ mod tests {
             assert_eq!(error, format!("{path} is not set"));
         }
         assert_eq!(value, json!({"a": 1, "b": {}}));
+        prune(&mut value, "b.c");
+        assert_eq!(value, json!({"a": 1}));
+        let mut deep = json!({"a": {"b": {"c": {}}, "d": {}}});
+        prune(&mut deep, "a.b.c.x");
+        assert_eq!(deep, json!({"a": {"d": {}}}));
         let error = put(&mut value, "a.b.c", Some(json!(1))).unwrap_err();
         assert_eq!(error, "a is no object, so it has no member b");
         let mut nothing = Value::Null;

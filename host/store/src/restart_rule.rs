@@ -84,7 +84,13 @@ pub struct LoopRule {
 /// Formats the number of restarts and the window, such as `5 restarts in 30 s`.
 impl fmt::Display for LoopRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} restarts in {}", self.restarts, span(self.window_ms))
+        let plural = if self.restarts == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} restart{plural} in {}",
+            self.restarts,
+            span(self.window_ms)
+        )
     }
 }
 

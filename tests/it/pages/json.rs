@@ -65,7 +65,7 @@ fn failed(ecosystem: &Ecosystem, words: &[&str]) -> (Output, Value) {
 }
 
 /// Returns the commands, as clap has them: each has a page of the manual.
-fn commands(ecosystem: &Ecosystem) -> BTreeSet<String> {
+pub(crate) fn commands(ecosystem: &Ecosystem) -> BTreeSet<String> {
     let directory = ecosystem.scratch().join("man");
     let made = directory.display().to_string();
     let _ = printed(ecosystem, "man", &["man", &made]);

@@ -28,6 +28,9 @@ const NEWS_EVERY: Duration = Duration::from_millis(50);
 
 const MENU: &str = "words";
 
+/// The end of the prompt, also while the menu is open.
+const INDICATOR: &str = "> ";
+
 /// The text before the line.
 pub(super) struct DaemonPrompt<'a> {
     pub(super) daemon: &'a str,
@@ -47,7 +50,7 @@ impl Prompt for DaemonPrompt<'_> {
     }
 
     fn render_prompt_indicator(&self, _mode: PromptEditMode) -> Cow<'_, str> {
-        "> ".into()
+        INDICATOR.into()
     }
 
     fn render_prompt_multiline_indicator(&self) -> Cow<'_, str> {
@@ -125,7 +128,8 @@ pub(super) fn editor(
         KeyCode::Tab,
         ReedlineEvent::UntilFound(completes),
     );
-    let menu = ReedlineMenu::EngineCompleter(Box::new(ColumnarMenu::default().with_name(MENU)));
+    let menu = ColumnarMenu::default().with_name(MENU);
+    let menu = ReedlineMenu::EngineCompleter(Box::new(menu.with_marker(INDICATOR)));
     let mut editor = Reedline::create()
         .with_ansi_colors(session.out.ansi())
         .with_completer(completer)

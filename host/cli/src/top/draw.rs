@@ -72,9 +72,15 @@ fn lines_of(area: Rect, from: u16, count: u16) -> Rect {
     Rect::new(area.x, area.y + from, area.width, count).intersection(area)
 }
 
-/// Writes one line, cut at the right edge.
+/// Writes one line. One that is too long ends in `…` at the right edge.
 fn put(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
     buffer.set_line(area.x, area.y, line, area.width);
+    let edge = (area.right().saturating_sub(1), area.y);
+    if line.width() > usize::from(area.width)
+        && let Some(cell) = buffer.cell_mut(edge)
+    {
+        cell.set_symbol("…");
+    }
 }
 
 /// Returns the line about the host: its address, its age, and sums over its daemons.

@@ -154,9 +154,9 @@ fn a_small_screen_has_the_table_and_the_log() {
  Sorter       crash-loop   2      2       0               -      -     -      -
  Far          foreign      -      -       -               -      -     -      -
 ─ 1 log ─ 2 events ─ 3 commands ────────────────────────────────── newest, 2/5 ─
- Counter  0.1.0  in-process  127.0.0.1:40123  pid 4711  12345 calls, 0 errors  p
+ Counter  0.1.0  in-process  127.0.0.1:40123  pid 4711  12345 calls, 0 errors  …
  00:00:00  INFO Counter#2: counting
- 00:00:00 ERROR Counter#2: long long long long long long long long long long lon
+ 00:00:00 ERROR Counter#2: long long long long long long long long long long lo…
 
 
 

@@ -1,0 +1,227 @@
+//! Transcripts of the commands that change something. Their order counts, since each finds what those before have left.
+
+use super::reading::{Told, told};
+
+/// The commands in their order. The last one ends the host.
+pub(super) const CHANGING: [Told; 21] = [
+    told(
+        "install",
+        &[
+            "install Twin libcounter.so",
+            "install Apart libcounter.so --isolate --port 0",
+            "install Apart libcounter.so --isolate",
+            "install Late libcounter.so --settings '{\"start\": \"on-demand\"}'",
+            "install libcounter.so",
+            "install Counter libcounter.so --replace",
+            "install New new/libsample.so",
+            "install New nowhere.so",
+            "install nowhere",
+            "install New libcounter.so --config '{\"x\": 1}'",
+            "install New libcounter.so --config x",
+            "install Other libcounter.so --settings '{\"burst\": 1}'",
+            "install 'a b' libcounter.so",
+            "install Dae libcounter.so",
+            "-q install Quiet libcounter.so",
+        ],
+        &[
+            "install Counter libcounter.so",
+            "install Counter libcounter.so",
+            "uninstall Counter",
+        ],
+    ),
+    told(
+        "upgrade",
+        &[
+            "upgrade Counter new/libcounter.so",
+            "upgrade Counter new/libcounter.so",
+            "upgrade Sample new/libsample.so",
+            "upgrade --all new",
+            "upgrade Countr new/libcounter.so",
+            "upgrade Weather new/libcounter.so",
+        ],
+        &["upgrade Counter new/libcounter.so"],
+    ),
+    told(
+        "rollback",
+        &[
+            "rollback Counter --list",
+            "rollback Counter",
+            "rollback Counter --list",
+            "rollback Counter",
+            "rollback Counter --to 0123",
+            "rollback Sample",
+            "rollback Weather",
+            "rollback Countr",
+        ],
+        &["rollback Counter"],
+    ),
+    told(
+        "isolate",
+        &[
+            "isolate Counter",
+            "isolate Counter",
+            "isolate Greeter",
+            "isolate Weather",
+            "isolate Countr",
+        ],
+        &["isolate Counter"],
+    ),
+    told(
+        "embed",
+        &[
+            "embed Counter Greeter",
+            "embed Counter",
+            "embed Dae",
+            "embed Countr",
+        ],
+        &["embed Counter"],
+    ),
+    told(
+        "reload",
+        &[
+            "reload Counter",
+            "reload Sample",
+            "reload Counter --fresh",
+            "reload Greeter",
+            "reload Index",
+            "reload Worker",
+            "reload Weather",
+            "reload Dae",
+            "reload Countr",
+            "reload 'x*'",
+        ],
+        &["reload Counter"],
+    ),
+    told(
+        "restart",
+        &[
+            "restart Counter Sample",
+            "restart Sorter",
+            "restart Batch",
+            "restart Weather",
+            "restart Countr",
+        ],
+        &["restart Counter"],
+    ),
+    told(
+        "stop",
+        &[
+            "stop Counter",
+            "stop Counter",
+            "stop Sample Countr Sorter",
+            "stop Index",
+            "stop Weather",
+            "stop Dae",
+            "stop",
+        ],
+        &["stop --all"],
+    ),
+    told(
+        "start",
+        &[
+            "start Counter",
+            "start Counter",
+            "start Sample Countr Sorter",
+            "start Index",
+            "start Weather",
+            "start",
+        ],
+        &["start Counter"],
+    ),
+    told(
+        "apply",
+        &["apply --dry-run", "apply", "apply", "apply -f nowhere.toml"],
+        &["apply", "apply --dry-run"],
+    ),
+    told(
+        "config-set",
+        &[
+            "config Clock set config.every_ms=1800000 restart.burst_max=10 --dry-run",
+            "config Clock set config.every_ms=1800000 restart.burst_max=10",
+            "config Clock set restart.burst_max=10",
+            "config Clock set restart.burst=10",
+            "config Clock set restart.burst_max=many",
+            "config Clock set port=0",
+            "config Clock set",
+            "config Clock unset restart.burst_max",
+            "config Clock unset restart.burst_max",
+            "apply --dry-run",
+            "config Greeter set idle_s=60",
+            "config Clock --edit",
+            "config Weather set idle_s=60",
+            "config reload",
+        ],
+        &["config Clock set restart.burst_max=10", "config reload"],
+    ),
+    told(
+        "log-set",
+        &[
+            "log Counter warn",
+            "log Counter",
+            "log Counter default",
+            "log Greeter off",
+        ],
+        &["log Counter warn"],
+    ),
+    told(
+        "state-move",
+        &[
+            "state Counter --export counter.json",
+            "state Counter --export counter.json",
+            "call Counter increment",
+            "state Counter --import counter.json",
+            "state Counter --history",
+            "state Counter --import nowhere.json",
+            "state Sample --import counter.json",
+        ],
+        &["state Counter --import counter.json"],
+    ),
+    told(
+        "export-file",
+        &["export -f set.toml", "export -f set.toml"],
+        &[],
+    ),
+    told(
+        "uninstall",
+        &[
+            "uninstall Twin",
+            "uninstall Apart Countr Late",
+            "uninstall Board --purge",
+            "uninstall Weather",
+            "uninstall Dae",
+        ],
+        &["uninstall Counter"],
+    ),
+    told(
+        "new",
+        &["new greeter", "new greeter", "new Greeter", "new no/way"],
+        &[],
+    ),
+    told("dev", &["dev nowhere", "dev new"], &[]),
+    told("man", &["man man1", "man man1"], &[]),
+    told("completions", &["completions fish", "completions ksh"], &[]),
+    told(
+        "run",
+        &["run", "run --log xml", "run --metrics 0.0.0.0:9464"],
+        &["run --metrics nowhere"],
+    ),
+    told(
+        "shutdown",
+        &["shutdown", "shutdown", "status Counter"],
+        &["shutdown"],
+    ),
+];
+
+/// The commands about a service. With a systemd they would change that of the machine.
+pub(super) const SERVICE: [Told; 1] = [told(
+    "service",
+    &[
+        "service status",
+        "service uninstall",
+        "service install --dry-run",
+        "service install",
+        "service status",
+        "service uninstall",
+    ],
+    &[],
+)];
