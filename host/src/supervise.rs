@@ -15,6 +15,7 @@ mod health;
 mod health_timer;
 pub(crate) mod listen;
 mod preflight;
+mod publish;
 mod reload;
 mod retire;
 mod rollback_window;
@@ -43,8 +44,8 @@ use dae_runtime::session::accept::Listener;
 use dae_runtime::session::gate::{Gate, LeaseReturn};
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
-use dae_store::event::DaeEventKind;
-use dae_store::report::{EndKind, LastEnd};
+use dae_store::event::CauseKind;
+use dae_store::report::EndKind;
 use dae_store::restart::{self, Decision, End, History};
 use dae_store::settings::OnPanic;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
@@ -154,7 +155,7 @@ impl Supervisor {
         } else {
             self.gate
                 .shut(format!("{} has failed: {text}", self.spec.name));
-            self.set(DaemonState::Failed { cause: text });
+            self.set_by(DaemonState::Failed { cause: text }, CauseKind::HostFault);
         }
         // The scheduled checkpoint may be what failed.
         self.monitor.next_checkpoint = None;
@@ -428,7 +429,9 @@ impl Supervisor {
         self.shared
             .tell(&self.spec.name, Some(identity.generation), "error", &cause);
         self.gate.note_end(&cause);
-        self.send_crash(&end, &cause, identity.generation);
+        if end != RunEnd::Returned {
+            self.send_crash(kind, &cause, identity.generation);
+        }
         self.note_last_end((kind, &cause), identity.generation);
         self.now.saver.close().await;
         if !matches!(end, RunEnd::Died(_)) {
@@ -452,24 +455,6 @@ impl Supervisor {
             served: identity.since.elapsed(),
         };
         self.follow(end, cause);
-    }
-
-    /// Sends the event of an instance that ended by a failure.
-    fn send_crash(&self, end: &RunEnd, cause: &str, generation: u64) {
-        if *end != RunEnd::Returned {
-            let cause = cause.to_owned();
-            let (events, name) = (&self.shared.events, &self.spec.name);
-            events.send(name, Some(generation), DaeEventKind::Crashed { cause });
-        }
-    }
-
-    fn note_last_end(&self, (kind, cause): (EndKind, &str), generation: u64) {
-        self.now.running().last_end = Some(LastEnd {
-            kind,
-            cause: cause.to_owned(),
-            time: jiff::Timestamp::now(),
-            generation,
-        });
     }
 
     fn kind_of(&self, end: &RunEnd) -> EndKind {
@@ -546,27 +531,6 @@ impl Supervisor {
                 self.follow(end, cause);
             }
         }
-    }
-
-    /// Sets the state, logs it and sends its event. Every change of state passes here, except for an announced start.
-    fn set(&self, state: DaemonState) {
-        let generation = self.now.generation.load(Ordering::Relaxed);
-        let generation = (generation > 0).then_some(generation);
-        let reason = state.to_string();
-        let level = match state {
-            DaemonState::Failed { .. } | DaemonState::CrashLoop { .. } => "error",
-            DaemonState::Backoff { .. } | DaemonState::Degraded { .. } => "warn",
-            _ => "debug",
-        };
-        let text = match reason.is_empty() {
-            true => state.word().to_owned(),
-            false => format!("{}: {reason}", state.word()),
-        };
-        self.shared.tell(&self.spec.name, generation, level, &text);
-        let events = &self.shared.events;
-        let send = |kind| events.send(&self.spec.name, generation, kind);
-        self.now.state.change(state, generation, send);
-        self.shared.directory.tell(&self.gate.name);
     }
 }
 

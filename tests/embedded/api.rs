@@ -273,7 +273,7 @@ pub(super) fn rollback_events(runtime: &Runtime) {
             }
             let rolled_back = |kind: &DaeEventKind| matches!(kind, DaeEventKind::RolledBack { .. });
             let event = expect(&mut events, rolled_back).await;
-            let DaeEventKind::RolledBack { cause } = &event.kind else {
+            let DaeEventKind::RolledBack { cause, .. } = &event.kind else {
                 unreachable!("it was looked for");
             };
             assert!(cause.contains("run was asked to panic"), "{cause}");

@@ -291,3 +291,42 @@ fn one_apply_of_a_home_runs_at_a_time() {
     drop(lock);
     declared.actions(&[], &[("A", "install")]);
 }
+
+/// Runs `apply -f -` with that text as its standard input.
+#[track_caller]
+fn apply_input(ecosystem: &Ecosystem, text: &str, more: &[&str]) -> dae_tests::Output {
+    let file = ecosystem.scratch().join("input");
+    std::fs::write(&file, text).expect("a file of our own");
+    let input = std::fs::File::open(&file).expect("a file of our own");
+    let mut command = ecosystem.command();
+    command
+        .args(["apply", "-f", "-"])
+        .args(more)
+        .current_dir(ecosystem.scratch())
+        .stdin(input);
+    dae_tests::program::run(&mut command, dae_tests::LIMIT)
+}
+
+#[test]
+fn standard_input_declares_daemons_too_and_prunes_none() {
+    let declared = Declared::new();
+    let ecosystem = &declared.ecosystem;
+    let preview = apply_input(ecosystem, TWO, &["--dry-run"]).ok();
+    assert!(preview.stdout.contains("+ Front: "), "{preview:?}");
+    assert_eq!(ecosystem.names(), ["Dae"]);
+    let _ = apply_input(ecosystem, TWO, &[]).ok();
+    assert_eq!(ecosystem.names(), ["Dae", "Back", "Front"]);
+    let one = "[daemons.Back]\nfile = \"counter\"\n";
+    let rows = apply_input(ecosystem, one, &["--json"]).ok().json();
+    assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
+    let output = apply_input(ecosystem, one, &["--prune"]).code(2);
+    assert!(output.says(&["standard input is no file"]), "{output:?}");
+    assert_eq!(ecosystem.names(), ["Dae", "Back", "Front"]);
+    let config = ecosystem.cli(&["--json", "config", "Back"]).ok().json();
+    assert_eq!(config["applied_from"], json!(null));
+    let output = apply_input(ecosystem, "[daemons.A", &[]).code(1);
+    assert!(
+        output.says(&["standard input is not as expected"]),
+        "{output:?}"
+    );
+}

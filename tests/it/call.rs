@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use dae_tests::{Ecosystem, Output, program};
+use dae_tests::{Ecosystem, LIMIT, Output, program, until};
 use serde_json::{Value, json};
 
 use crate::cli::at_terminal;
@@ -375,4 +375,26 @@ fn options_in_full_show_the_schemas() {
         .ok()
         .json();
     assert_eq!(document["find"], find());
+}
+
+#[test]
+fn a_call_during_a_stop_says_that_the_daemon_is_just_being_stopped() {
+    let ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": 3000}));
+    let mut guest = ecosystem.install("Probe", "probe", &[]);
+    guest.send("slow#long [600000]\necho#now [1]\n");
+    guest.expect("echo#now [1]");
+    let mut stop = ecosystem.cli_running(&["stop", "Probe"]);
+    until(LIMIT, "the port is closed", || {
+        ecosystem.status("Probe")["port"].is_null()
+    });
+    let output = ecosystem.cli(&["call", "Probe", "pid"]).code(3);
+    for part in ["just being started or stopped; `", "status Probe` shows"] {
+        assert!(output.stderr.contains(part), "{output:?}");
+    }
+    assert_eq!(stop.end(LIMIT), Some(0));
+    let output = ecosystem.cli(&["call", "Probe", "pid"]).code(3);
+    assert!(
+        output.stderr.contains("start Probe` starts it"),
+        "{output:?}"
+    );
 }

@@ -484,3 +484,36 @@ fn patterns_and_all_stand_for_several_daemons() {
         assert_eq!(own.count(), 1, "only Dae is left: {rows}");
     }
 }
+
+#[test]
+fn a_name_that_is_given_twice_counts_once() {
+    let ecosystem = Ecosystem::start();
+    for name in ["A", "B"] {
+        let _guest = ecosystem.install(name, "sample", &[]);
+    }
+    for command in ["restart", "isolate", "embed", "reload", "stop", "start"] {
+        let words = [command, "A", "B", "A"];
+        let output = ecosystem.cli(&[&["--json"], &words[..]].concat()).ok();
+        let rows = output.json();
+        let names: Vec<_> = rows.as_array().expect("rows").iter().collect();
+        let names: Vec<_> = names.iter().map(|row| row["name"].as_str()).collect();
+        assert_eq!(names, [Some("A"), Some("B")], "{command}");
+    }
+    for words in [
+        &["stop", "A", "A"][..],
+        &["start", "A", "A"],
+        &["reload", "A", "A"],
+    ] {
+        let output = ecosystem.cli(words).ok();
+        assert_eq!(output.stdout.lines().count(), 1, "{words:?}: {output:?}");
+    }
+    let once = ecosystem.cli(&["explain", "A"]).ok().stdout;
+    assert_eq!(ecosystem.cli(&["explain", "A", "A"]).ok().stdout, once);
+    for command in ["logs", "events"] {
+        let once = ecosystem.cli(&[command, "B"]).ok().stdout;
+        let twice = ecosystem.cli(&[command, "B", "B"]).ok().stdout;
+        assert_eq!(twice, once, "{command}");
+    }
+    let output = ecosystem.cli(&["uninstall", "A", "A"]).ok();
+    assert_eq!(output.stdout.lines().count(), 1, "{output:?}");
+}

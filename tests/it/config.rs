@@ -113,7 +113,8 @@ fn a_change_with_which_it_does_not_start_is_undone() {
         for (words, told) in [
             (&["set", "config.wrong=1"][..], "wrong"),
             (&["set", "restart.burst_maxx=1"], "burst_max"),
-            (&["set", "panics_max=0"], "at least 1"),
+            (&["set", "panics_max=0"], "from 1 to 4294967295, got 0"),
+            (&["set", "panics_max=-1"], "from 1 to 4294967295, got -1"),
             (&["set", "after=[\"Probe\"]"], "circle"),
         ] {
             let words = [&["config", "Probe"], words].concat();
@@ -283,6 +284,24 @@ fn no_daemon_gets_a_word_of_the_command_line_as_its_name() {
 }
 
 #[test]
+fn the_settings_of_the_host_are_those_of_its_file() {
+    let ecosystem = Ecosystem::start();
+    for words in [
+        &["config", "Dae"][..],
+        &["config", "Dae", "--all"],
+        &["config", "Dae", "set", "panics_max=3"],
+        &["config", "Dae", "unset", "panics_max", "--dry-run"],
+        &["config", "Dae", "--edit"],
+    ] {
+        let output = ecosystem.cli(words).code(1);
+        let file = ecosystem.home().join("config.json5").display().to_string();
+        for part in ["those of the host", &file, "config reload`", "status Dae`"] {
+            assert!(output.stderr.contains(part), "{words:?}: {output:?}");
+        }
+    }
+}
+
+#[test]
 fn the_values_fit_a_narrow_terminal() {
     let (ecosystem, _guest) = probe(&[]);
     let long = "x".repeat(200);
@@ -297,8 +316,10 @@ fn the_values_fit_a_narrow_terminal() {
     for line in table.lines() {
         assert!(line.trim_end().chars().count() <= 40, "{line:?}\n{table}");
     }
-    let whole = ecosystem.cli(&["config", "Probe"]).ok().stdout;
-    assert!(whole.contains(&long), "{whole}");
+    let shown = ecosystem.cli(&["config", "Probe"]).ok().stdout;
+    assert!(shown.contains("xxx…") && !shown.contains(&long), "{shown}");
+    let whole = ecosystem.cli(&["--json", "config", "Probe"]).ok().json();
+    assert_eq!(whole["settings"]["env"]["LONG"], long);
 }
 
 #[test]

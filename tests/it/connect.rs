@@ -157,7 +157,7 @@ impl Tmux {
         };
         let program = ecosystem.command().get_program().to_owned();
         let line = format!(
-            "'{}' --home '{}' {words}; echo ended with $?; cat",
+            "trap : INT; '{}' --home '{}' {words}; echo ended with $?; cat",
             program.display(),
             ecosystem.home().display()
         );
@@ -299,6 +299,10 @@ fn a_ctrl_c_cancels_the_command_that_runs_and_keeps_the_prompt() {
     until(LIMIT, "the command is cancelled", || {
         tmux.keys(&["C-c"]);
         tmux.screen().contains("slow was cancelled")
+    });
+    // The new connection and the one of this test are left: the host has cancelled the command of the first.
+    until(LIMIT, "the command has ended", || {
+        ecosystem.status("Slow")["guests"] == 2
     });
     tmux.until_prompt();
     tmux.keys(&["echo 7", "Enter"]);

@@ -188,6 +188,10 @@ fn an_event_says_why_and_by_which_rule() {
         for _ in 0..2 {
             panic_and_wait(&ecosystem, &mut guest);
         }
+        for kind in ["crashed", "restart-planned", "crash-loop"] {
+            let event = until_event(&ecosystem, "Probe", kind);
+            assert_eq!(event["cause_kind"], "panicked", "{event}");
+        }
         let event = until_event(&ecosystem, "Probe", "restart-planned");
         assert_eq!(
             event["rule"],
@@ -232,9 +236,17 @@ fn an_install_tells_what_it_changed_and_no_secret() {
     .concat();
     let _ = ecosystem.cli(&words).ok();
     let event = until_event(&ecosystem, "Probe", "settings-changed");
+    let change = |setting: &str, before: Value, after: Value, hidden: bool| {
+        json!({
+            "setting": setting, "before": before, "after": after, "hidden": hidden, "temporary": false,
+        })
+    };
     assert_eq!(
         event["changed"],
-        json!(["config.run_ms", "settings.restart.burst_max: 5 → 9"])
+        json!([
+            change("config.run_ms", json!(null), json!(null), true),
+            change("restart.burst_max", json!(5), json!(9), false),
+        ])
     );
     let _ = ecosystem.cli(&["isolate", "Probe"]).ok();
     let _ = until_event(&ecosystem, "Probe", "isolated");
@@ -353,6 +365,30 @@ fn a_home_that_takes_no_events_holds_nobody_up() {
 }
 
 #[test]
+fn events_that_somebody_moves_are_kept_anew_and_the_loss_is_told_once() {
+    let ecosystem = Ecosystem::start();
+    let _ = ecosystem.install("Probe", "probe", &[]);
+    let events = ecosystem.home().join("logs/events");
+    let moved = ecosystem.scratch().join("moved");
+    std::fs::rename(&events, &moved).expect("a directory of our own");
+    let _ = ecosystem.cli(&["stop", "Probe"]).ok();
+    let found = kept(&ecosystem, &[]);
+    assert_eq!(kinds(&found), ["stopped", "history-lost"], "{found:?}");
+    let path = events.join("events.log").display().to_string();
+    assert_eq!(found[1]["path"], json!(path));
+    let _ = ecosystem.cli(&["start", "Probe"]).ok();
+    let told = ecosystem.stderr().matches("moved or removed").count();
+    assert_eq!(told, 1, "{}", ecosystem.stderr());
+    assert!(moved.join("events.log").exists());
+    // The logs of the daemons, too.
+    let logs = ecosystem.home().join("logs");
+    std::fs::rename(&logs, ecosystem.scratch().join("logs")).expect("a directory of our own");
+    let _ = ecosystem.cli(&["stop", "Probe"]).ok();
+    assert!(!ecosystem.logged("Probe").is_empty());
+    assert_eq!(kinds(&kept(&ecosystem, &["Probe"])), ["stopped"]);
+}
+
+#[test]
 fn a_purge_leaves_no_event_of_the_daemon_and_no_history() {
     for is_running in [true, false] {
         let mut ecosystem = Ecosystem::start();
@@ -394,6 +430,22 @@ fn patterns_stand_for_daemons_and_a_time_of_two_words_wants_quotes() {
     }
     let explained = ecosystem.cli(&["--json", "explain", "web-*"]).ok().json();
     assert_eq!(explained.as_array().map(Vec::len), Some(2), "{explained}");
+    // The history knows a daemon that is uninstalled.
+    let _ = ecosystem.cli(&["uninstall", "web-1"]).ok();
+    for command in ["events", "logs", "explain"] {
+        for word in ["web-*", "*-1", "web-1"] {
+            let text = ecosystem.cli(&[command, word]).ok().stdout;
+            assert!(text.contains("web-1"), "{command} {word}: {text}");
+        }
+        let _ = ecosystem.cli(&[command, "mail-*"]).code(4);
+    }
+    let _ = ecosystem
+        .cli(&["logs", "web-1", "--since", "2030-01-01"])
+        .ok();
+    let all = ecosystem.cli(&["--json", "explain", "--all"]).ok().json();
+    assert_eq!(all.as_array().map(Vec::len), Some(2), "{all}");
+    let mut following = ecosystem.cli_running(&["events", "-f", "web-*"]);
+    let _ = following.line_with("web-2", LIMIT);
     let _ = ecosystem.cli(&["events", "--since", "1d 2h"]).ok();
     let output = ecosystem.cli(&["events", "--since", "1d", "2h"]).code(2);
     assert!(output.says(&["quotes"]), "{output:?}");

@@ -48,7 +48,10 @@ fn a_level_outlasts_a_reload_and_ends_with_the_host() {
         // The host's own records stay.
         ecosystem.until_logged("Loud", "generation 2 answers");
         let events = ecosystem.cli(&["events", "Loud"]).ok().stdout;
-        assert!(events.contains("log level: debug → warn"), "{events}");
+        assert!(
+            events.contains(r#"log_level: "debug" → "warn" (until the host ends)"#),
+            "{events}"
+        );
         ecosystem.stop();
         ecosystem.wake(&[]);
         assert_eq!(level(&ecosystem, &[])["level"], "debug");

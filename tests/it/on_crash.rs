@@ -123,7 +123,8 @@ fn a_program_that_is_not_there_is_told_in_the_log_and_a_wrong_setting_is_refused
     for (value, told) in [
         ("on_crash=[\"\"]", "empty name"),
         ("on_crash=notify", "on_crash"),
-        ("on_crash_ms=0", "at least 1"),
+        ("on_crash_ms=0", "from 1 to 18446744073709551615, got 0"),
+        ("on_crash_ms=-1", "from 1 to 18446744073709551615, got -1"),
     ] {
         let output = ecosystem.cli(&["config", "Bad", "set", value]).code(1);
         assert!(output.says(&[told]), "{value}: {output:?}");

@@ -245,3 +245,27 @@ fn those_that_start_after_one_that_sleeps_start() {
 fn until_event(ecosystem: &Ecosystem, name: &str, kind: &str) -> Value {
     until_some(LIMIT, kind, || events(ecosystem, name, kind).pop())
 }
+
+#[test]
+fn an_install_on_demand_is_told_before_the_sleep() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let file = ecosystem.plugin("sample").display().to_string();
+        let settings = ["--settings", r#"{"start": "on-demand"}"#];
+        let install = [&["install", "Sample", &file], &settings[..], flags].concat();
+        let _ = ecosystem.cli(&install).ok();
+        let kinds = || -> Vec<String> {
+            let events = ecosystem.cli(&["--json", "events", "Sample"]).ok();
+            let kinds = events.json_lines().into_iter();
+            let kinds = kinds.map(|event| event["event"].as_str().expect("a kind").to_owned());
+            kinds.collect()
+        };
+        assert_eq!(kinds(), ["installed", "asleep"], "{flags:?}");
+        // Other code of a daemon that sleeps leaves it asleep, which is no event.
+        let other = ecosystem.plugin("counter").display().to_string();
+        let _ = ecosystem
+            .cli(&["install", "Sample", &other, "--replace"])
+            .ok();
+        assert_eq!(kinds(), ["installed", "asleep", "installed"], "{flags:?}");
+    }
+}

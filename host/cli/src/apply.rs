@@ -2,7 +2,8 @@
 //!
 //! The file is compared with what the host has, which gives a plan. The plan is printed or carried out, one daemon after the
 //! other in the start order. A second `apply` of the same file finds nothing to do. Daemons that the file doesn't name are
-//! left alone, unless an earlier `apply` of the same file had installed them and `--prune` is given.
+//! left alone, unless an earlier `apply` of the same file had installed them and `--prune` is given. Standard input is no file
+//! that an `apply` could come back to, so nothing is pruned by it.
 
 mod declared;
 mod export;
@@ -10,7 +11,7 @@ mod plan;
 mod preview;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use dae_runtime::os::control_client::ControlClient;
@@ -21,6 +22,7 @@ use super::Session;
 use super::client::Client;
 use super::exit::{self, ErrorObject, Fault};
 use super::interrupted;
+use super::progress::Progress;
 use dae_store::daemon_config::DaemonConfig;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::{
@@ -29,6 +31,9 @@ use dae_store::report::{
 use declared::DeclaredSet;
 pub(super) use export::{ExportArgs, export};
 use plan::{PlannedAction, PlannedDaemon, PresentDaemon};
+
+/// The word that stands for standard input.
+const STANDARD_INPUT: &str = "-";
 
 /// The file if none is named.
 const FILE_DEFAULT: &str = "dae.toml";
@@ -49,10 +54,11 @@ const FILE_DEFAULT: &str = "dae.toml";
 
 Examples:
   dae-host apply --dry-run           what would change
-  dae-host apply -f prod.toml --prune"
+  dae-host apply -f prod.toml --prune
+  generate-set | dae-host apply -f -   from standard input"
 )]
 pub(super) struct Args {
-    /// The file that declares the daemons
+    /// The file that declares the daemons; `-` is standard input
     #[arg(short, long, value_name = "FILE", default_value = FILE_DEFAULT)]
     file: PathBuf,
     /// Print the plan, and change nothing
@@ -76,7 +82,15 @@ struct AppliedDaemon<'a> {
 
 /// Makes the daemons as the file declares them.
 pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
-    let set = DeclaredSet::read(&args.file)?;
+    let set = match args.file == Path::new(STANDARD_INPUT) {
+        true if args.prune => {
+            let text = "--prune uninstalls what an earlier `apply` of the same file had installed, and standard input is no file; \
+                        name the file with -f";
+            return Err(Fault::Usage(text.to_owned()).into());
+        }
+        true => DeclaredSet::from_reader(std::io::stdin().lock())?,
+        false => DeclaredSet::read(&args.file)?,
+    };
     let mut client = interrupted::client(session)?;
     let _turn = match args.dry_run {
         true => None,
@@ -85,23 +99,14 @@ pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
     let present = present(&mut client)?;
     preview::check_after(&set, &present)?;
     let plan = plan::plan(&set, &present, args.prune);
-    let (mut outcomes, mut failed) = (Vec::new(), None);
-    for planned in &plan {
-        let done = match (planned.action.changes(), args.dry_run) {
-            (false, _) => Ok(()),
-            (true, true) => preview::check(&set, &present, planned),
-            (true, false) => carry_out(&mut client, &set, planned),
-        };
-        if planned.action.changes() && !session.out.json {
-            report(session, planned, (done.as_ref().err(), args.dry_run))?;
-        }
-        outcomes.push(AppliedDaemon {
-            planned,
-            done: !args.dry_run && done.is_ok(),
-            error: done.as_ref().err().map(ErrorObject::of),
-        });
-        failed = failed.or(done.err());
-    }
+    let (outcomes, failed) = match args.dry_run {
+        true => each_planned(session, args, &plan, |one| {
+            preview::check(&set, &present, one)
+        })?,
+        false => each_planned(session, args, &plan, |one| {
+            carry_out(&mut client, &set, one)
+        })?,
+    };
     match session.out.json {
         true => session.out.document(&outcomes)?,
         false => conclude(session, args, &present, &outcomes),
@@ -112,6 +117,39 @@ pub(super) fn apply(session: &Session, args: &Args) -> Result<()> {
         Some(error) if session.out.json => Err(error),
         Some(error) => Err(Fault::Reported(exit::code(&error)).into()),
     }
+}
+
+/// Acts for each line of the plan that changes something, and reports it. Returns the outcomes and the first failure.
+fn each_planned<'p>(
+    session: &Session,
+    args: &Args,
+    plan: &'p [PlannedDaemon],
+    mut act: impl FnMut(&PlannedDaemon) -> Result<()>,
+) -> Result<(Vec<AppliedDaemon<'p>>, Option<anyhow::Error>)> {
+    let (mut outcomes, mut failed) = (Vec::new(), None);
+    let changes = plan.iter().filter(|one| one.action.changes()).count();
+    let (progress, mut begun) = (Progress::of(session, u64::try_from(changes)?), 0);
+    for planned in plan {
+        let done = match planned.action.changes() {
+            false => Ok(()),
+            true => {
+                progress.show(begun, &planned.name);
+                begun += 1;
+                act(planned)
+            }
+        };
+        if planned.action.changes() && !session.out.json {
+            let fate = (done.as_ref().err(), args.dry_run);
+            progress.aside(|| report(session, planned, fate))?;
+        }
+        outcomes.push(AppliedDaemon {
+            planned,
+            done: !args.dry_run && done.is_ok(),
+            error: done.as_ref().err().map(ErrorObject::of),
+        });
+        failed = failed.or(done.err());
+    }
+    Ok((outcomes, failed))
 }
 
 /// Takes the turn of this home's `apply`.
@@ -221,7 +259,7 @@ fn carry_out(
             settings: Some(declared.settings.clone()),
             mode: Some(declared.mode()),
             replace: !is_new,
-            applied_from: Some(set.path.clone()),
+            applied_from: set.path.clone(),
             ..InstallRequest::default()
         };
         client.ask::<Installed>("install", &[request])?;

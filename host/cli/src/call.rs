@@ -27,9 +27,11 @@ use super::Session;
 use super::client::{Client, ReplyPart};
 use super::exit::Fault;
 use super::guest::DaemonAddress;
+use super::interrupted::{self, EndMessage};
 use super::signatures::{self, CommandHelp};
 use super::time_span;
 use arrange::{Argument, Called, STANDARD_INPUT};
+use dae_runtime::peers::reset::reset_at_close;
 pub(super) use fits::is_boolean;
 use repeat::Load;
 
@@ -129,6 +131,12 @@ impl AnsweredCall<'_> {
         if session.out.remarks() {
             client.show_events();
         }
+        let (message, ending) = (end_message(daemon, command), client.handle());
+        interrupted::before_the_end(session, move || {
+            // At the end of the process.
+            ending.iter().for_each(reset_at_close);
+            message
+        });
         if let Some(parent) = trace::of_call(args.trace) {
             if args.trace {
                 session
@@ -139,17 +147,33 @@ impl AnsweredCall<'_> {
         }
         let result = match daemon.is_foreign {
             // It may not know of tags, which parts need.
-            true => Some(client.call(command, &self.arguments)?),
+            true => client.call(command, &self.arguments).map(Some),
             false => {
                 let show = &mut |part| show(session, args, part);
-                client.call_in_parts(command, &self.arguments, show)?
+                client.call_in_parts(command, &self.arguments, show)
             }
         };
+        // After a timeout, or an output that nobody reads, nobody waits for the command any more.
+        let result = result.inspect_err(|_| client.reset_at_close())?;
         match result {
             Some(result) => print(session, args, command, &result),
             // The items were the result.
             None => Ok(()),
         }
+    }
+}
+
+/// Returns the message of a call that a signal ends.
+fn end_message(daemon: &DaemonAddress, command: &str) -> EndMessage {
+    let name = &daemon.name;
+    let fate = match daemon.is_foreign {
+        true => format!("{name} may carry it out all the same"),
+        false => "the command is cancelled, and may have run, in part or as a whole".to_owned(),
+    };
+    EndMessage {
+        text: format!("has ended this command before {name} answered {command}; {fate}"),
+        hint: None,
+        has_code: true,
     }
 }
 

@@ -18,13 +18,15 @@ use super::Session;
 use super::caller_check::CallerCheck;
 use super::client::Client;
 use super::exit::{self, Fault};
-use super::interrupted;
+use super::interrupted::{self, EndMessage};
 use super::json_object;
 use super::names::{Names, each};
 use super::offline;
+use super::progress::Progress;
 use super::words;
 use dae_runtime::os::control_client::ControlClient;
 use dae_store::home::{HomeBusy, HomeLock};
+use dae_store::printable::one_line;
 use dae_store::registry::{self, Registry};
 use dae_store::report::{
     Changed, InstallRequest, Installed, Mode, ReloadRequest, RollbackRequest, UninstallRequest,
@@ -105,7 +107,12 @@ fn hands(session: &Session) -> Result<Worker> {
         }
         session.home.create()?;
         match session.home.lock() {
-            Ok(lock) => return Ok(Worker::Ours(lock)),
+            Ok(lock) => {
+                let text =
+                    "has ended this command; the home has its change as a whole, or not at all";
+                interrupted::before_the_end(session, || EndMessage::of_signal(text, None));
+                return Ok(Worker::Ours(lock));
+            }
             // A host that starts holds the lock before it listens, and one that ends holds it after.
             Err(error) if error.is::<HomeBusy>() && Instant::now() < until => {
                 thread::sleep(HOST_SETTLES_POLL)
@@ -120,9 +127,8 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
     let request = request(args)?;
     match hands(session)? {
         Worker::Host(mut client) => {
-            let installed = client.ask("install", &[&request]);
-            let installed: Installed =
-                installed.map_err(|error| not_installed(session, &request, error))?;
+            let installed = install_in_host(session, &mut client, &request);
+            let installed = installed.map_err(|error| not_installed(session, &request, error))?;
             let sentence = match request.replace && (installed.generation > 1 || installed.waits) {
                 true => accepted(session, &installed),
                 false => running(&installed),
@@ -149,6 +155,18 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Has the host install a file, and shows at a terminal that it is at work: it copies the file, tries it out and starts it.
+fn install_in_host(
+    session: &Session,
+    client: &mut Client<ControlClient>,
+    request: &InstallRequest,
+) -> Result<Installed> {
+    let file = request.file.file_name().unwrap_or_default();
+    let what = format!("the host installs {}", one_line(&file.to_string_lossy()));
+    let _progress = Progress::waiting(session, &what);
+    client.ask("install", &[request])
 }
 
 /// Adds the command that lists the kept states to an error of an install that asked for one.
@@ -343,6 +361,7 @@ pub(super) struct ReloadArgs {
 /// `reload`: replaces the code of daemons with their files as they are now.
 pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
     let mut client = interrupted::client(session)?;
+    let names = args.names.of_host(&mut client)?;
     let mut reload = |name: &str| {
         let request = ReloadRequest {
             name: name.to_owned(),
@@ -354,7 +373,6 @@ pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
     if let Some(name) = args.names.single() {
         return report_accepted(session, &reload(name)?);
     }
-    let names = args.names.of_host(&mut interrupted::client(session)?)?;
     each(session, &names, |name| {
         let installed = reload(name)?;
         let sentence = accepted(session, &installed);
@@ -433,9 +451,7 @@ fn rows(versions: &[Version]) -> Vec<Vec<String>> {
             &version.place,
             note,
         ];
-        cells
-            .map(|cell| dae_store::printable::one_line(cell).into_owned())
-            .to_vec()
+        cells.map(|cell| one_line(cell).into_owned()).to_vec()
     };
     std::iter::once(heading.to_vec())
         .chain(versions.iter().map(row))

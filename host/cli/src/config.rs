@@ -6,6 +6,7 @@
 mod edit;
 
 use anyhow::{Result, anyhow};
+use dae_plugin_api::misfit;
 use serde_json::{Value, json};
 
 use super::Session;
@@ -14,10 +15,11 @@ use super::exit::{self, Fault};
 use super::{interrupted, words};
 use dae_store::config::Config;
 use dae_store::daemon_config::{self, DaemonConfig, SettingOrigin, each_leaf};
-use dae_store::difference::Difference;
+use dae_store::difference::{Difference, shortened};
 use dae_store::json5_text;
 use dae_store::printable::one_line;
-use dae_store::registry::Registry;
+use dae_store::ranged;
+use dae_store::registry::{DAE_NAME, Registry};
 use dae_store::report::{
     ConfigReloaded, ConfigureRequest, Configured, Mode, TakesEffect, ValueChange,
 };
@@ -81,6 +83,9 @@ enum Change {
 
 /// Shows or changes the values.
 pub(super) fn config(session: &Session, args: &Args) -> Result<()> {
+    if args.name == DAE_NAME {
+        return Err(of_host(session).into());
+    }
     match (&args.change, args.edit) {
         (None, false) if args.dry_run => {
             let text =
@@ -104,6 +109,22 @@ pub(super) fn config(session: &Session, args: &Args) -> Result<()> {
             let done: Configured = done.map_err(|error| exit::advised(error, &advice))?;
             report(session, &done)
         }
+    }
+}
+
+/// Returns the fault for the name of the host itself.
+fn of_host(session: &Session) -> Fault {
+    let file = session.home.config_file();
+    let text = format!(
+        "{DAE_NAME} is the host's own daemon, and its settings are those of the host: they stand in {}, and each that is missing \
+         there has its default; `{}` takes up a change, and `{}` shows the host",
+        file.display(),
+        session.command_line("config reload"),
+        session.command_line(&format!("status {DAE_NAME}")),
+    );
+    Fault::Refused {
+        code: "bad-arguments".to_owned(),
+        message: text,
     }
 }
 
@@ -195,10 +216,11 @@ fn put(request: &mut ConfigureRequest, (path, value): (&str, Option<Value>)) -> 
     let wrong = |expected: &str| Err(Fault::Usage(format!("{path:?} {expected}")));
     match (path.strip_prefix(OF_HOST).unwrap_or(path), value) {
         ("port", Some(value)) => {
-            let port = value.as_u64().and_then(|port| u16::try_from(port).ok());
-            match port.filter(|port| *port > 0) {
-                Some(port) => request.port = Some(port),
-                None => return wrong("is a number from 1 to 65535"),
+            let expected = |error: serde_json::Error| misfit::say(&error.to_string());
+            match ranged::port_or_null(value).map_err(expected) {
+                Ok(Some(port)) => request.port = Some(port),
+                Ok(None) => return wrong("can't be null; `unset port` pins none"),
+                Err(text) => return Err(Fault::Usage(format!("port: {text}"))),
             }
         }
         ("mode", Some(value)) => match serde_json::from_value::<Mode>(value) {
@@ -276,8 +298,7 @@ fn text(session: &Session, found: &DaemonConfig, is_all: bool) -> String {
     let mut rows = vec![["NAME", "VALUE", "FROM"].map(str::to_owned).to_vec()];
     each_leaf("", &found.config, &mut |path| {
         if !path.is_empty() {
-            let value = daemon_config::at(&found.config, path);
-            let value = value.map(ToString::to_string).unwrap_or_default();
+            let value = shown(daemon_config::at(&found.config, path));
             let path = format!("{OF_DAEMON}.{path}");
             rows.push(vec![
                 one_line(&path).into_owned(),
@@ -288,8 +309,7 @@ fn text(session: &Session, found: &DaemonConfig, is_all: bool) -> String {
     });
     for (path, origin) in &found.origins {
         if is_all || *origin != SettingOrigin::Default {
-            let value = daemon_config::at(&found.settings, path);
-            let value = value.map(ToString::to_string).unwrap_or_default();
+            let value = shown(daemon_config::at(&found.settings, path));
             rows.push(vec![path.clone(), value, origin_text(*origin, &found.name)]);
         }
     }
@@ -301,6 +321,11 @@ fn text(session: &Session, found: &DaemonConfig, is_all: bool) -> String {
         text.push_str("\n\nall other settings have the built-in default; --all shows them");
     }
     text
+}
+
+/// Returns a value for a table. `--json` has a long one as a whole.
+fn shown(value: Option<&Value>) -> String {
+    value.map_or_else(String::new, |value| shortened(&value.to_string()))
 }
 
 fn origin_text(origin: SettingOrigin, name: &str) -> String {

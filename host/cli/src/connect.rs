@@ -26,6 +26,7 @@ use super::Session;
 use super::call;
 use super::client::ReplyPart;
 use super::exit::{self, Code, Fault};
+use super::interrupted::{self, EndMessage};
 use super::signatures;
 use dae_runtime::os::interrupt::Interruptions;
 use dae_store::printable;
@@ -121,6 +122,14 @@ fn in_pipe(session: &Session, name: &str) -> Result<()> {
         link: Link::open(session, name, news)?,
         is_raw: false,
     };
+    let text = format!(
+        "has ended this conversation with {name}; a command that runs is cancelled, and may have run in part"
+    );
+    let end = talk.link.at_the_end();
+    interrupted::before_the_end(session, move || {
+        end();
+        EndMessage::of_signal(&text, None)
+    });
     let mut last = Code::Done;
     for line in io::stdin().lock().lines() {
         let line = line.context("cannot read from standard input")?;

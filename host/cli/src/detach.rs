@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Session;
 use super::exit::{Code, Fault};
+use super::interrupted::{self, EndMessage};
 use super::metrics::MetricsArgs;
 use dae_runtime::os::{background, own_program, signals};
 
@@ -61,6 +62,9 @@ pub(super) fn start(session: &Session, metrics: &MetricsArgs) -> Result<()> {
     let mut child = command(session, metrics)?
         .spawn()
         .context("cannot start the host")?;
+    let text = "has ended this wait; the start of the host goes on";
+    let end = format!("`{}` ends the host", session.command_line("shutdown"));
+    interrupted::before_the_end(session, || EndMessage::of_signal(text, Some(end)));
     let (output, errors) = (child.stdout.take(), child.stderr.take());
     let (Some(output), Some(errors)) = (output, errors) else {
         bail!("the host was started without its pipes");

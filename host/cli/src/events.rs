@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Session;
 use super::client::Client;
 use super::follow;
-use super::past::PastArgs;
+use super::past::{self, PastArgs};
 use dae_store::event::DaeEvent;
 use dae_store::event_log::{self, EventQuery};
 
@@ -44,7 +44,7 @@ impl Args {
 /// Shows the events.
 pub(super) fn events(session: &Session, args: &Args) -> Result<()> {
     let args = &Args {
-        past: args.past.expanded(session)?,
+        past: args.past.expanded(session, past::with_events)?,
     };
     if !args.past.follow {
         return past(session, args);
@@ -56,7 +56,8 @@ pub(super) fn events(session: &Session, args: &Args) -> Result<()> {
 fn past(session: &Session, args: &Args) -> Result<()> {
     let events = event_log::read(&session.home.events_dir(), &args.query(), usize::MAX)?;
     let is_found = |name: &str| events.iter().any(|event| event.daemon == name);
-    args.past.check_names(session, is_found)?;
+    args.past
+        .check_names(session, past::with_events, is_found)?;
     if events.is_empty() {
         session.out.note("no events");
     }

@@ -32,6 +32,7 @@ Exit codes:
   4  no daemon of that name
   6  another host holds this home, or its host can't be reached
   7  no host runs for this home
+  130  Ctrl-C has ended it; 128 and the signal's number for any other signal
 
 Data goes to standard output, everything else to standard error. With --json each command prints
 exactly one JSON document (`logs`: one a line), and an error is a JSON object on standard error.

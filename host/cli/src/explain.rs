@@ -3,6 +3,8 @@
 //! The decisions are the daemon's kept events, so it works with or without a host. A rule whose numbers the event keeps is
 //! told with these. All others are told with the settings as they are now.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
@@ -13,6 +15,7 @@ use super::document::EventDocument;
 use super::exit::Fault;
 use super::moment;
 use super::names::{self, Names};
+use super::past;
 use dae_store::config::Config;
 use dae_store::event::{DaeEvent, DaeEventKind};
 use dae_store::event_log::{self, EventQuery};
@@ -108,7 +111,11 @@ pub(super) fn explain(session: &Session, args: &Args) -> Result<()> {
         };
     }
     let registry = Registry::load(&session.home.registry_file())?;
-    let names = args.names.among(registry.daemons.keys())?;
+    let mut known: BTreeSet<String> = registry.daemons.into_keys().collect();
+    if !args.names.is_all() {
+        known.extend(past::with_events(session)?);
+    }
+    let names = args.names.among(known.iter())?;
     let mut is_first = true;
     names::each(session, &names, |name| {
         let explanation = explanation(session, name, args.lines)?;
@@ -271,6 +278,9 @@ fn plain_rule(kind: &DaeEventKind) -> Option<&'static str> {
     match kind {
         DaeEventKind::Woken { .. } => Some("because it slept, and only its code can answer that"),
         DaeEventKind::Refused { .. } => Some("the change was not made; what ran before runs on"),
+        DaeEventKind::Unrecorded { .. } => {
+            Some("the registry was not written; the next host starts as before the change")
+        }
         DaeEventKind::Failed { .. } => {
             Some("a daemon that can't be started is not tried again by itself")
         }
@@ -325,7 +335,7 @@ fn text(explanation: &Explanation) -> String {
         };
         lines.push(format!("{time}  {generation}{kind}"));
         crash = match &event.kind {
-            DaeEventKind::Crashed { cause } => cause,
+            DaeEventKind::Crashed { cause, .. } => cause,
             _ => "",
         };
         lines.extend(because.iter().map(|rule| format!("{INDENT}{rule}")));

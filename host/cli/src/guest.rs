@@ -122,9 +122,19 @@ fn not_running(session: &Session, status: &Status) -> Fault {
         true => String::new(),
         false => format!(" ({reason})"),
     };
-    let start = session.command_line(&format!("start {name}"));
+    let command = |what: &str| session.command_line(&format!("{what} {name}"));
+    let message = match state.as_str() {
+        "stopped" | "failed" | "finished" => {
+            format!("{name} is {state}{why}; `{}` starts it", command("start"))
+        }
+        // Its state is still that of before.
+        _ => format!(
+            "{name} has no port now, since it is just being started or stopped; `{}` shows what comes of it",
+            command("status")
+        ),
+    };
     Fault::Refused {
         code: "not-running".to_owned(),
-        message: format!("{name} is {state}{why}; `{start}` starts it"),
+        message,
     }
 }

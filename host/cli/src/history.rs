@@ -21,6 +21,10 @@ use dae_store::registry::Registry;
 use dae_store::report::{ImportRequest, Installed};
 use dae_store::retention;
 use dae_store::snapshots::KeptState;
+use dae_store::text_file;
+
+/// The largest state that is read from a file (bytes), which is the largest that crosses to a plugin.
+const STATE_BYTES_MAX: u64 = 256 << 20;
 
 /// The arguments of `state`.
 #[derive(Debug, clap::Args)]
@@ -73,7 +77,7 @@ fn export(session: &Session, state: &RawValue, path: &Path) -> Result<()> {
 
 /// Has a daemon start from the state in a file.
 fn import(session: &Session, name: &str, path: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(path)
+    let text = text_file::read(path, STATE_BYTES_MAX)
         .with_context(|| format!("cannot read the state {}", path.display()))?;
     let state: Box<RawValue> =
         serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;

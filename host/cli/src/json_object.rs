@@ -1,10 +1,9 @@
 //! JSON objects as arguments of the command line: as text, or as `@` and the name of a file. JSON5 is read, too.
 
 use std::borrow::Cow;
-use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use dae_plugin_api::{exact, misfit};
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -27,19 +26,9 @@ pub(super) fn read(what: &str, text: &str) -> Result<Value> {
     let Some(path) = text.strip_prefix('@') else {
         return Ok(object(what, text)?);
     };
-    let text =
-        read_limited(Path::new(path)).with_context(|| format!("cannot read the {what} {path}"))?;
+    let text = text_file::read(Path::new(path), CONFIG_BYTES_MAX)
+        .with_context(|| format!("cannot read the {what} {path}"))?;
     object(what, &text).map_err(|fault| anyhow!("{path}: {fault}"))
-}
-
-fn read_limited(path: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > CONFIG_BYTES_MAX {
-        bail!("it has more than {CONFIG_BYTES_MAX} bytes, which no config has");
-    }
-    text_file::of_file(bytes).map_err(anyhow::Error::msg)
 }
 
 fn object(what: &str, text: &str) -> Result<Value, Fault> {
@@ -118,7 +107,7 @@ mod tests {
         std::fs::write(&path, " ".repeat(CONFIG_BYTES_MAX as usize + 1)).expect("a file");
         let error = format!("{:#}", read("config", &argument).expect_err("too large"));
         assert!(
-            error.contains("config.json") && error.contains("no config"),
+            error.contains("config.json") && error.contains("1048576 bytes"),
             "{error}"
         );
     }

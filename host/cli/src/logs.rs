@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::Session;
 use super::client::Client;
 use super::follow;
-use super::past::PastArgs;
+use super::past::{self, PastArgs};
 use dae_store::log::{LogQuery, Pattern, Record, read_files};
 
 /// The number of records that are shown with `--since`, unless `-n` gives one; a host returns no more at once either.
@@ -66,7 +66,7 @@ impl Args {
 /// Shows the log.
 pub(super) fn logs(session: &Session, args: &Args) -> Result<()> {
     let args = &Args {
-        past: args.past.expanded(session)?,
+        past: args.past.expanded(session, past::with_log)?,
         ..args.clone()
     };
     if !args.past.follow {
@@ -79,7 +79,7 @@ pub(super) fn logs(session: &Session, args: &Args) -> Result<()> {
 fn past(session: &Session, args: &Args) -> Result<()> {
     let records = read_files(&session.home.logs_dir(), &args.query(), usize::MAX)?;
     let is_found = |name: &str| records.iter().any(|record| record.daemon == name);
-    args.past.check_names(session, is_found)?;
+    args.past.check_names(session, past::with_log, is_found)?;
     if records.is_empty() {
         session.out.note("no records");
     }

@@ -28,21 +28,25 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Returns the only name, if it is given as it is.
+    /// Returns the only name, if it is given as it is, however often.
     pub(super) fn single(&self) -> Option<&str> {
-        match self.names.as_slice() {
-            [name] if !is_pattern(name) => Some(name),
-            _ => None,
-        }
+        let (first, others) = self.names.split_first()?;
+        let is_one = !is_pattern(first) && others.iter().all(|name| name == first);
+        is_one.then_some(first)
     }
 
-    /// Returns the names that are meant. The host is asked only if there is a pattern.
+    /// Returns whether all daemons of the host are meant.
+    pub(super) fn is_all(&self) -> bool {
+        self.all
+    }
+
+    /// Returns the names that are meant, each once. The host is asked only if there is a pattern.
     ///
     /// # Errors
     /// See [`Names::among`].
     pub(super) fn of_host(&self, client: &mut Client<ControlClient>) -> Result<Vec<String>> {
         if !self.all && !has_pattern(&self.names) {
-            return Ok(self.names.clone());
+            return expand(&self.names, std::iter::empty());
         }
         let daemons: Vec<Status> = client.ask("list", &json!([]))?;
         let own = daemons.into_iter().filter(|one| !one.foreign);
@@ -80,29 +84,27 @@ pub(super) fn expand<'a>(
     words: &[String],
     known: impl Iterator<Item = &'a String> + Clone,
 ) -> Result<Vec<String>> {
-    {
-        let mut found: Vec<String> = Vec::new();
-        for word in words {
-            let names: Vec<&String> = match is_pattern(word) {
-                false => vec![word],
-                true => {
-                    let pattern = pattern(word)?;
-                    known.clone().filter(|name| pattern.matches(name)).collect()
-                }
-            };
-            // A pattern that matches nothing is refused in its turn, as an unknown name is.
-            let names = match names.is_empty() {
-                true => vec![word],
-                false => names,
-            };
-            for name in names {
-                if !found.contains(name) {
-                    found.push(name.clone());
-                }
+    let mut found: Vec<String> = Vec::new();
+    for word in words {
+        let names: Vec<&String> = match is_pattern(word) {
+            false => vec![word],
+            true => {
+                let pattern = pattern(word)?;
+                known.clone().filter(|name| pattern.matches(name)).collect()
+            }
+        };
+        // A pattern that matches nothing is refused in its turn, as an unknown name is.
+        let names = match names.is_empty() {
+            true => vec![word],
+            false => names,
+        };
+        for name in names {
+            if !found.contains(name) {
+                found.push(name.clone());
             }
         }
-        Ok(found)
     }
+    Ok(found)
 }
 
 fn is_pattern(word: &str) -> bool {
@@ -174,6 +176,7 @@ mod tests {
             (&["*eb-?"], &["web-1", "web-2", "Web-3"]),
             (&["web-2", "web-*", "new"], &["web-2", "web-1", "new"]),
             (&["web-[12]"], &["web-1", "web-2"]),
+            (&["new", "api", "new", "api"], &["new", "api"]),
         ] {
             assert_eq!(among(words, false).unwrap(), expected, "{words:?}");
         }

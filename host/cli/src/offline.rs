@@ -139,11 +139,17 @@ fn set_state(
         None => DepartureReason::Fresh,
     };
     let id = archive.set_aside(&states, &plan.name, reason)?;
-    match &wanted {
-        Some(state) => states.keep(&plan.name, state)?,
-        None => states.forget(&plan.name)?,
+    let made = match &wanted {
+        Some(state) => states.keep(&plan.name, state),
+        None => states.forget(&plan.name),
+    };
+    if made.is_err()
+        && let Some(id) = &id
+    {
+        // The state stays where it is.
+        archive.take_back(&plan.name, id);
     }
-    Ok(id)
+    made.map(|()| id)
 }
 
 fn installed(name: &str, entry: &Entry) -> Installed {

@@ -1,5 +1,7 @@
 //! The arguments by which `logs` and `events` choose what they show, and the check of the names that they are given.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,6 +9,8 @@ use super::Session;
 use super::client::Client;
 use super::exit::Fault;
 use super::{moment, names, time_span};
+use dae_store::event_log;
+use dae_store::log;
 use dae_store::registry::{DAE_NAME, Registry};
 use dae_store::report::Status;
 
@@ -16,7 +20,7 @@ const LINES_DEFAULT: usize = 100;
 /// The choice of what is shown.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct PastArgs {
-    /// The daemons' names, or patterns with * and ? (`Dae` is the host itself) [default: all]
+    /// The daemons' names, or patterns with * and ?, also of uninstalled ones (`Dae` is the host itself) [default: all]
     pub(super) names: Vec<String>,
     /// Show new ones as they come, until Ctrl-C; goes on with the next host after a restart
     #[arg(short, long)]
@@ -37,13 +41,17 @@ impl PastArgs {
     ///
     /// # Errors
     /// A pattern or the registry can't be read.
-    pub(super) fn expanded(&self, session: &Session) -> Result<Self> {
+    pub(super) fn expanded(&self, session: &Session, kept: KeptNames) -> Result<Self> {
         let mut expanded = self.clone();
         if names::has_pattern(&self.names) {
             let registry = Registry::load(&session.home.registry_file())?;
-            let host = DAE_NAME.to_owned();
-            let known = std::iter::once(&host).chain(registry.daemons.keys());
-            expanded.names = names::expand(&self.names, known)?;
+            let mut known: BTreeSet<String> = registry.daemons.into_keys().collect();
+            known.insert(DAE_NAME.to_owned());
+            if !self.follow {
+                // A host follows only those that it has.
+                known.extend(kept(session)?);
+            }
+            expanded.names = names::expand(&self.names, known.iter())?;
         }
         Ok(expanded)
     }
@@ -75,16 +83,38 @@ impl PastArgs {
     pub(super) fn check_names(
         &self,
         session: &Session,
+        kept: KeptNames,
         is_found: impl Fn(&str) -> bool,
     ) -> Result<()> {
         let mut without = self.names.iter().filter(|name| !is_found(name));
-        without.try_for_each(|name| check_known(session, name))
+        without.try_for_each(|name| check_known(session, kept, name))
     }
 }
 
-fn check_known(session: &Session, name: &str) -> Result<()> {
+/// A function that returns the names of the daemons, installed or not, of which the home keeps something.
+pub(super) type KeptNames = fn(&Session) -> Result<BTreeSet<String>>;
+
+/// Returns the names of the daemons of which the home keeps events.
+///
+/// # Errors
+/// A disk error.
+pub(super) fn with_events(session: &Session) -> Result<BTreeSet<String>> {
+    event_log::names(&session.home.events_dir())
+}
+
+/// Returns the names of the daemons of which the home keeps a log.
+///
+/// # Errors
+/// A disk error.
+pub(super) fn with_log(session: &Session) -> Result<BTreeSet<String>> {
+    let logs = log::kept(&session.home.logs_dir())?;
+    Ok(logs.into_keys().collect())
+}
+
+fn check_known(session: &Session, kept: KeptNames, name: &str) -> Result<()> {
     let registry = Registry::load(&session.home.registry_file())?;
-    if name == DAE_NAME || registry.daemons.contains_key(name) {
+    let is_known = name == DAE_NAME || registry.daemons.contains_key(name);
+    if is_known || kept(session)?.contains(name) {
         return Ok(());
     }
     if time_span::parse(name).is_ok() {

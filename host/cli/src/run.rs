@@ -52,7 +52,7 @@ const LOG_SHOWN_MAX: Duration = Duration::from_secs(1);
 const OTHER_THREADS: usize = 5;
 
 /// The code that a shell shows for a program that Ctrl-C ended.
-pub(super) const CODE_INTERRUPTED: i32 = 130;
+const CODE_INTERRUPTED: i32 = 130;
 
 /// The arguments of `run`.
 #[derive(Debug, clap::Args)]

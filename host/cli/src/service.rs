@@ -18,6 +18,7 @@ use super::exit::{Code, Fault};
 use super::metrics::MetricsArgs;
 use super::words;
 use dae_runtime::os::service_manager;
+use dae_store::text_file;
 use unit::{MARK, Unit};
 
 /// The name of the unit, as systemctl takes it.
@@ -31,6 +32,9 @@ const SYSTEM_HOME: &str = "/var/lib/dae";
 
 /// The directory of the machine's units.
 const SYSTEM_UNITS: &str = "/etc/systemd/system";
+
+/// The largest unit that is looked at (bytes).
+const UNIT_BYTES_MAX: u64 = 1 << 20;
 
 /// The arguments of `service`.
 #[derive(Debug, clap::Args)]
@@ -196,7 +200,7 @@ fn unit(session: &Session, args: &UnitArgs) -> Result<Unit> {
 
 /// Checks that nobody else's unit is in the place of ours.
 fn check_ours(file: &Path) -> Result<()> {
-    match fs::read_to_string(file) {
+    match text_file::read(file, UNIT_BYTES_MAX) {
         Ok(text) if !text.starts_with(MARK) => bail!(
             "{} was not written by `service install`, so it stays; move it away first",
             file.display()

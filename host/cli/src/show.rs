@@ -147,6 +147,20 @@ impl Out {
         }
     }
 
+    /// Prints why a signal ends the program, in place of what the line shows at a terminal: a bar of progress, or the key.
+    pub(super) fn end_message(&self, text: &str) {
+        let start = match io::stderr().is_terminal() && !is_dumb() {
+            true => "\r\u{1b}[K",
+            false => "",
+        };
+        // Standard error may be closed.
+        let _ = writeln!(
+            io::stderr(),
+            "{start}dae-host: {}",
+            printable::message(text)
+        );
+    }
+
     /// Prints the table of `list`.
     pub(super) fn list(&self, rows: &[Listed]) -> Result<()> {
         self.styled(&self.table(rows))

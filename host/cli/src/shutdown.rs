@@ -16,6 +16,7 @@ use serde_json::json;
 use super::Session;
 use super::client::Client;
 use super::exit::Fault;
+use super::interrupted::{self, EndMessage};
 use dae_store::home::HomeBusy;
 use dae_store::report::Greeting;
 
@@ -63,6 +64,12 @@ pub(super) fn shutdown(session: &Session) -> Result<()> {
 fn ask(session: &Session) -> Result<u32> {
     let mut client = Client::control(session)?;
     let host: Greeting = client.ask("shutdown", &json!([]))?;
+    let text = format!(
+        "has ended this wait; the host with pid {} goes on ending",
+        host.pid
+    );
+    let again = format!("`{}` waits on", session.command_line("shutdown"));
+    interrupted::before_the_end(session, move || EndMessage::of_signal(&text, Some(again)));
     client.until_closed(Instant::now() + ENDED_MAX);
     Ok(host.pid)
 }

@@ -516,7 +516,7 @@ fn ended(result: Result<impl Serialize, Fault>) -> BuiltInAnswer {
                 FaultKind::BadArguments => status::BAD_ARGUMENTS,
                 FaultKind::NameTaken => host_status::NAME_TAKEN,
                 FaultKind::Quarantined => host_status::QUARANTINED,
-                FaultKind::Incomplete | FaultKind::Failed => status::FAILED,
+                FaultKind::Incomplete | FaultKind::Unrecorded | FaultKind::Failed => status::FAILED,
             },
             bytes: fault.to_string().into_bytes(),
         },

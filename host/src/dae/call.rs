@@ -131,7 +131,7 @@ impl Dae {
     ///
     /// let mut events = dae.events();
     /// while let Some(event) = events.next().await {
-    ///     if let DaeEventKind::Crashed { cause } = event.kind {
+    ///     if let DaeEventKind::Crashed { cause, .. } = event.kind {
     ///         println!("{} crashed: {cause}", event.daemon);
     ///     }
     /// }

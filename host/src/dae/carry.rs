@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::{Dae, Fault, FaultKind, Inner};
 use crate::supervise::ChangeStart;
-use dae_store::event::DaeEventKind;
+use dae_store::event::{CauseKind, DaeEventKind};
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Refusal;
 
@@ -147,6 +147,20 @@ impl Inner {
         self.catalogue.note_refusal(name, (change, refusal));
     }
 
+    /// Logs a change that was made and could not be recorded.
+    fn note_unrecorded(&self, name: &str, change: ChangeKind, fault: &Fault) {
+        let unrecorded = DaeEventKind::Unrecorded {
+            change: change.word().to_owned(),
+            cause: fault.text.clone(),
+            cause_kind: CauseKind::Disk,
+        };
+        let generation = self.daemon(name).map(|daemon| daemon.glance().generation);
+        let generation = generation.filter(|generation| *generation > 0);
+        let text = unrecorded.to_string();
+        self.shared.tell(name, generation, "error", &text);
+        self.shared.events.send(name, generation, unrecorded);
+    }
+
     /// Notes whether a change was accepted or refused.
     pub(super) fn note_outcome<T>(
         &self,
@@ -156,6 +170,10 @@ impl Inner {
     ) {
         match outcome {
             Ok(_) => self.catalogue.note_accepted(name),
+            Err(fault) if fault.kind() == FaultKind::Unrecorded => {
+                self.catalogue.note_accepted(name);
+                self.note_unrecorded(name, change, fault);
+            }
             Err(fault) => self.note_refusal(name, change, fault),
         }
     }

@@ -449,8 +449,9 @@ impl Inner {
         let kept = self.change_registry(|registry| {
             registry.daemons.get_mut(name).map(change);
         });
-        kept.await.map_err(|error| {
-            Fault::failed(format!("it is done, but won't outlive the host: {error:#}"))
+        kept.await.map_err(|error| Fault {
+            kind: FaultKind::Unrecorded,
+            text: format!("{error:#}"),
         })
     }
 

@@ -17,9 +17,10 @@ use dae_store::daemon_config::{self, DaemonConfig};
 use dae_store::daemon_state::DaemonState;
 use dae_store::difference::{Difference, differences};
 use dae_store::durations;
-use dae_store::event::DaeEventKind;
+use dae_store::event::{ChangedSetting, DaeEventKind};
 use dae_store::install_plan;
 use dae_store::manifest;
+use dae_store::ranged;
 use dae_store::registry::Entry;
 use dae_store::report::{ConfigureRequest, Configured, Mode, TakesEffect, ValueChange};
 
@@ -123,11 +124,8 @@ impl Inner {
             entry.port_pinned = false;
         }
         if let Some(port) = request.port {
-            if port == 0 {
-                return Err(Fault::bad_arguments(
-                    "a port is 1 to 65535; got 0".to_owned(),
-                ));
-            }
+            ranged::check_port(port)
+                .map_err(|text| Fault::bad_arguments(format!("port: {text}")))?;
             (entry.port, entry.port_pinned) = (Some(port), true);
         }
         Ok(entry)
@@ -226,7 +224,7 @@ impl Inner {
         }
         let (name, generation) = (&daemon.gate.name, daemon.glance().generation);
         let changed = DaeEventKind::SettingsChanged {
-            changed: found.iter().map(told).collect(),
+            changed: found.iter().map(kept).collect(),
         };
         let generation = (generation > 0).then_some(generation);
         self.shared.events.send(name, generation, changed);
@@ -252,15 +250,15 @@ fn chosen_mode(request: &ConfigureRequest, entry: &mut Entry) -> Result<Mode, Fa
     Ok(mode)
 }
 
-/// Formats a difference for the kept events. A config, an environment and a command line may hold secrets, so of these only the names are
-/// told.
-fn told(one: &Difference) -> String {
+/// Returns a difference for the kept events. A config, an environment and a command line may hold secrets, so of these only
+/// the names are kept.
+fn kept(one: &Difference) -> ChangedSetting {
     let is_secret = ["config", "settings.env", "settings.on_crash"]
         .iter()
         .any(|path| one.path.starts_with(path));
     match is_secret {
-        true => one.path.clone(),
-        false => one.to_string(),
+        true => ChangedSetting::hidden(&one.path),
+        false => ChangedSetting::of(one),
     }
 }
 

@@ -31,6 +31,8 @@ pub enum FaultKind {
     NameTaken,
     /// The file did not last before, so it is installed again only by force.
     Quarantined,
+    /// The change is made, and could not be recorded: the next host starts as before it.
+    Unrecorded,
     /// Any other fault.
     Failed,
 }
@@ -109,7 +111,12 @@ impl From<InstallRefusal> for Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        match self.kind {
+            FaultKind::Unrecorded => {
+                write!(f, "it is done, but won't outlive the host: {}", self.text)
+            }
+            _ => f.write_str(&self.text),
+        }
     }
 }
 

@@ -82,7 +82,8 @@ impl InstallOrder {
     fn replacement(&self, plan: &InstallPlan, from: StartFrom) -> Replacement {
         let (artefact, settings) = (Arc::clone(&self.artefact), Arc::clone(&plan.settings));
         let spec = spec_of(&self.name, &plan.entry, artefact, settings);
-        Replacement::of(spec, from).with_strict(self.request.strict)
+        let replacement = Replacement::of(spec, from).with_strict(self.request.strict);
+        replacement.deferring_sleep_event()
     }
 }
 
@@ -170,6 +171,9 @@ impl Inner {
         if let Some(before) = &placed.old_spec {
             let now = placed.daemon.glance().spec;
             self.send_change(&placed.daemon, &configure::changed_values(before, &now));
+        }
+        if let Some(rule) = placed.done.fell_asleep {
+            events.send(&order.name, generation, DaeEventKind::Asleep { rule });
         }
         if placed.old_spec.is_none() && self.lifetime.ending.is_cancelled() {
             // It is ending anyway.
@@ -282,6 +286,10 @@ impl Inner {
             let _ = daemon.end().await;
             return Fault::failed(format!("{name}: {text}"));
         };
+        if let Some(rule) = placed.done.fell_asleep {
+            let asleep = DaeEventKind::Asleep { rule };
+            self.shared.events.send(name, None, asleep);
+        }
         let aside = match &placed.done.set_aside {
             Some(id) => self.archived(name, id.clone()).await.ok(),
             None => None,

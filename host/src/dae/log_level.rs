@@ -2,7 +2,7 @@
 
 use super::{Dae, Fault, Inner};
 use crate::supervise::Daemon;
-use dae_store::event::DaeEventKind;
+use dae_store::event::{ChangedSetting, DaeEventKind};
 use dae_store::report::{DaemonLogLevel, LogLevel, LogLevelRequest};
 
 impl Dae {
@@ -41,15 +41,18 @@ impl Inner {
         if before == now {
             return;
         }
-        let until = match level {
-            Some(_) => " (until the host ends)",
-            None => "",
+        let change = ChangedSetting {
+            setting: "log_level".to_owned(),
+            before: Some(before.as_str().into()),
+            after: Some(now.as_str().into()),
+            hidden: false,
+            temporary: level.is_some(),
         };
-        let change = format!("log level: {} → {}{until}", before.as_str(), now.as_str());
         let (name, generation) = (&daemon.gate.name, daemon.glance().generation);
         let generation = (generation > 0).then_some(generation);
         // The record says why others are missing from here on.
-        self.shared.tell(name, generation, "info", &change);
+        self.shared
+            .tell(name, generation, "info", &change.to_string());
         let changed = vec![change];
         let kind = DaeEventKind::SettingsChanged { changed };
         self.shared.events.send(name, generation, kind);

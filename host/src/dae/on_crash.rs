@@ -94,8 +94,8 @@ impl CrashNews {
     /// Returns the crash that the event reports, if `on_crash` runs a program for it.
     fn of(event: DaeEvent) -> Option<Self> {
         let (word, cause) = match &event.kind {
-            DaeEventKind::Crashed { cause } => ("crashed", cause),
-            DaeEventKind::Failed { cause } => ("failed", cause),
+            DaeEventKind::Crashed { cause, .. } => ("crashed", cause),
+            DaeEventKind::Failed { cause, .. } => ("failed", cause),
             DaeEventKind::CrashLoop { cause, .. } => ("crash-loop", cause),
             _ => return None,
         };
@@ -211,10 +211,12 @@ async fn run_one(shared: Arc<SupervisorShared>, hook: Hook, event: DaeEvent) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dae_store::event::CauseKind;
 
     fn crash(cause: &str) -> CrashNews {
         let kind = DaeEventKind::Crashed {
             cause: cause.to_owned(),
+            cause_kind: CauseKind::Panicked,
         };
         CrashNews::of(DaeEvent::now("A", Some(1), kind)).unwrap()
     }

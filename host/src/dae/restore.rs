@@ -21,7 +21,7 @@ use super::order::{self, StartOrder};
 use crate::supervise::{Daemon, DaemonSpec};
 use dae_store::blocking;
 use dae_store::daemon_state::DaemonState;
-use dae_store::event::DaeEventKind;
+use dae_store::event::{CauseKind, DaeEventKind};
 use dae_store::plugin_store::{Artefact, PluginStore};
 use dae_store::registry::{Desired, Entry};
 use dae_store::settings::Settings;
@@ -60,7 +60,8 @@ impl Inner {
                     if !entry.is_built_in {
                         tracing::error!(daemon = name, reason, "it is not brought back");
                         let cause = reason.clone();
-                        let failed = DaeEventKind::Failed { cause };
+                        let cause_kind = CauseKind::StartFailed;
+                        let failed = DaeEventKind::Failed { cause, cause_kind };
                         self.shared.events.send(&name, None, failed);
                     }
                     self.catalogue.note_lost(name, reason);

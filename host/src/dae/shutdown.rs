@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::{Dae, Inner};
 use crate::supervise::Daemon;
 use dae_store::blocking;
-use dae_store::event::DaeEventKind;
+use dae_store::event::{CauseKind, DaeEventKind};
 use dae_store::registry::DAE_NAME;
 
 /// The most stops that may keep a processor busy at once. It bounds threads, memory, and the states in memory.
@@ -166,22 +166,27 @@ impl Inner {
     }
 
     /// Writes the states that the disk has not taken before, and logs which ones are lost.
-    async fn settle_states(&self, limit: Duration, mut unsaved: BTreeMap<String, String>) {
+    async fn settle_states(&self, limit: Duration, unsaved: BTreeMap<String, String>) {
         let states = self.shared.disk.states.clone();
         if !states.unwritten().is_empty() {
             let settling = states.clone();
             // The check below finds what can't be written.
             let _ = timeout(limit, blocking::run(move || settling.settle())).await;
         }
-        unsaved.extend(states.unwritten());
+        let of_kind = |kind| move |(daemon, why)| (daemon, (why, kind));
+        let unsaved = unsaved.into_iter().map(of_kind(CauseKind::SaveFailed));
+        let unwritten = states.unwritten().into_iter();
+        let unsaved: BTreeMap<String, (String, CauseKind)> = unsaved
+            .chain(unwritten.map(of_kind(CauseKind::Disk)))
+            .collect();
         if unsaved.is_empty() {
             return;
         }
-        for (daemon, why) in &unsaved {
-            let text = format!("its state was not saved: {why}");
-            self.shared.tell(daemon, None, "error", &text);
-            let unsaved = DaeEventKind::StateUnsaved { cause: why.clone() };
-            self.shared.events.send(daemon, None, unsaved);
+        for (daemon, (cause, cause_kind)) in unsaved.clone() {
+            let text = format!("its state was not saved: {cause}");
+            self.shared.tell(&daemon, None, "error", &text);
+            let unsaved = DaeEventKind::StateUnsaved { cause, cause_kind };
+            self.shared.events.send(&daemon, None, unsaved);
         }
         let count = unsaved.len();
         let names = list(unsaved.into_keys());

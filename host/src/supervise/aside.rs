@@ -11,7 +11,9 @@ use dae_store::snapshots::{KeptState, StoredState};
 impl Supervisor {
     /// Makes the next start run the replacement instead of the previous file. Only its preflight runs now.
     pub(super) async fn put_in(&mut self, replacement: Replacement) -> Result<OrderResult, String> {
-        let Replacement { spec, from, strict } = replacement;
+        let Replacement {
+            spec, from, strict, ..
+        } = replacement;
         if spec.artefact.hash != self.spec.artefact.hash {
             // A subprocess is its own preflight only if it is started.
             let tried = DaemonSpec {

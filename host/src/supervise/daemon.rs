@@ -27,6 +27,7 @@ use dae_store::lock::lock;
 use dae_store::log::LogLimit;
 use dae_store::plugin_store::Artefact;
 use dae_store::report::{CommandChanges, Credential, EndKind, LastEnd, Mode};
+use dae_store::sleep_rule::SleepRule;
 use dae_store::snapshots::KeptState;
 
 /// An order to a supervisor. The sender receives the result when it is done.
@@ -60,6 +61,8 @@ pub(crate) struct Replacement {
     pub(crate) from: StartFrom,
     /// Whether to refuse what breaks a caller, if the request decides it and not the setting.
     pub(crate) strict: Option<bool>,
+    /// True if the caller sends the event of a daemon that sleeps from then on, behind an event of its own.
+    pub(crate) defers_sleep_event: bool,
 }
 
 impl Replacement {
@@ -69,12 +72,21 @@ impl Replacement {
             spec,
             from,
             strict: None,
+            defers_sleep_event: false,
         }
     }
 
     /// Returns the replacement with the request's decision on what breaks a caller.
     pub(crate) fn with_strict(self, strict: Option<bool>) -> Self {
         Replacement { strict, ..self }
+    }
+
+    /// Returns the replacement for a caller that sends the event of a daemon that sleeps from then on.
+    pub(crate) fn deferring_sleep_event(self) -> Self {
+        Replacement {
+            defers_sleep_event: true,
+            ..self
+        }
     }
 }
 
@@ -126,6 +138,8 @@ pub struct OrderResult {
     pub changes: CommandChanges,
     /// The id of the state that was set aside.
     pub set_aside: Option<String>,
+    /// The rule by which the daemon sleeps from then on, if the caller has to send the event of that.
+    pub(crate) fell_asleep: Option<SleepRule>,
 }
 
 /// A change that a supervisor made by itself and that the registry must record.

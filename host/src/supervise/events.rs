@@ -37,8 +37,10 @@ impl EventSender {
         let event = DaeEvent::now(daemon, generation, kind);
         let send = |event: DaeEvent| {
             match &event.kind {
-                DaeEventKind::DiskFailed { cause } => tracing::error!("{cause}"),
-                DaeEventKind::DiskWorks { .. } => tracing::warn!("{}", event.kind),
+                DaeEventKind::DiskFailed { cause, .. } => tracing::error!("{cause}"),
+                DaeEventKind::DiskWorks { .. } | DaeEventKind::HistoryLost { .. } => {
+                    tracing::warn!("{}", event.kind)
+                }
                 _ => {}
             }
             // An error means that there is no reader.

@@ -15,8 +15,8 @@ use super::tally::ReloadOutcome;
 use super::{Current, DaemonSpec, OrderResult, Replacement, StartFrom, Supervisor};
 use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
 use dae_store::daemon_state::DaemonState;
-use dae_store::event::DaeEventKind;
-use dae_store::report::Mode;
+use dae_store::event::{CauseKind, DaeEventKind};
+use dae_store::report::{EndKind, Mode};
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
@@ -60,9 +60,11 @@ impl Supervisor {
                 DaemonState::Failed { cause }
             }
             DaemonState::Backoff { until, rule, .. } if is_same => {
+                self.monitor.restart_reason = EndKind::StartFailed;
                 DaemonState::Backoff { cause, until, rule }
             }
             DaemonState::CrashLoop { rule, .. } if is_same => {
+                self.monitor.restart_reason = EndKind::StartFailed;
                 DaemonState::CrashLoop { cause, rule }
             }
             other => other,
@@ -120,6 +122,7 @@ impl Supervisor {
             state_bytes: state.map(KeptState::bytes),
             changes: changes.clone(),
             set_aside,
+            ..OrderResult::default()
         };
         let state = state.cloned();
         self.monitor.rollback_window = match is_reload {
@@ -298,7 +301,8 @@ impl Supervisor {
             let text = format!("its state could not be kept: {cause}");
             let generation = Some(state.generation);
             self.shared.tell(name, generation, "error", &text);
-            let unsaved = DaeEventKind::StateUnsaved { cause };
+            let cause_kind = CauseKind::Disk;
+            let unsaved = DaeEventKind::StateUnsaved { cause, cause_kind };
             self.shared.events.send(name, generation, unsaved);
         }
     }

@@ -119,6 +119,7 @@ impl Supervisor {
         self.shared.tell(name, Some(generation), "error", &text);
         let rolled_back = DaeEventKind::RolledBack {
             cause: cause.to_owned(),
+            cause_kind: self.monitor.restart_reason.into(),
         };
         self.shared.events.send(name, Some(generation), rolled_back);
     }

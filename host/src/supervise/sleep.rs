@@ -16,7 +16,7 @@ use dae_runtime::session::accept::Listener;
 use dae_runtime::session::sleeping::SleepingDaemon;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
-use dae_store::event::DaeEventKind;
+use dae_store::event::{CauseKind, DaeEventKind};
 use dae_store::report::EndKind;
 use dae_store::restart::End;
 use dae_store::settings::StartTime;
@@ -121,8 +121,9 @@ impl Supervisor {
     ) -> Result<OrderResult, String> {
         // First the port: without it everything stays as it is.
         let bound = self.bind(&replacement.spec)?;
-        let done = self.put_in(replacement).await?;
-        self.enter_sleep(bound, rule);
+        let defers = replacement.defers_sleep_event;
+        let mut done = self.put_in(replacement).await?;
+        done.fell_asleep = self.enter_sleep(bound, rule, defers);
         Ok(done)
     }
 
@@ -130,18 +131,23 @@ impl Supervisor {
     fn listen_asleep(&mut self, rule: SleepRule) -> Result<OrderResult, String> {
         let bound = self.bind(&self.spec.clone());
         let bound = bound.inspect_err(|cause| self.fail(cause))?;
-        self.enter_sleep(bound, rule);
+        self.enter_sleep(bound, rule, false);
         Ok(OrderResult::default())
     }
 
-    /// Enters the state asleep with that port.
-    fn enter_sleep(&mut self, (port, listening): (u16, Option<Listener>), rule: SleepRule) {
+    /// Enters the state asleep with that port. Returns the rule if the caller defers the event of that, and there is one.
+    fn enter_sleep(
+        &mut self,
+        (port, listening): (u16, Option<Listener>),
+        rule: SleepRule,
+        defers: bool,
+    ) -> Option<SleepRule> {
         if let Some(listening) = listening {
             self.listen(listening);
         }
         self.spec.port = Some(port);
         self.monitor.history.clear();
-        self.sleep(rule);
+        self.sleep(rule, defers)
     }
 
     fn fail(&self, cause: &str) {
@@ -152,7 +158,8 @@ impl Supervisor {
         });
     }
 
-    fn sleep(&self, rule: SleepRule) {
+    /// Enters the state asleep. Returns the rule if the caller defers the event of that, and there is one.
+    fn sleep(&self, rule: SleepRule, defers: bool) -> Option<SleepRule> {
         let sleeping = self.sleeping();
         {
             let mut running = self.now.running();
@@ -160,7 +167,12 @@ impl Supervisor {
             running.sleeping = Some(Arc::clone(&sleeping));
         }
         self.gate.sleep(sleeping);
-        self.set(DaemonState::Asleep { rule });
+        let (state, mut deferred) = (DaemonState::Asleep { rule }, None);
+        match defers {
+            true => self.change(state, CauseKind::Unknown, |_, _| deferred = Some(rule)),
+            false => self.set(state),
+        }
+        deferred
     }
 
     fn sleeping(&self) -> Arc<SleepingDaemon> {
@@ -255,8 +267,8 @@ impl Supervisor {
             self.reopen();
             return self.watch_idle();
         }
-        if let Err(cause) = self.save_before_sleep().await {
-            self.stay_awake(cause);
+        if let Err(fault) = self.save_before_sleep().await {
+            self.stay_awake(fault);
             return;
         }
         let idle_s = self.spec.settings.idle_s;
@@ -264,13 +276,13 @@ impl Supervisor {
             self.monitor.health = Health::default();
             self.monitor.rollback_window = None;
             self.monitor.unsaved_sleeps = 0;
-            self.sleep(SleepRule::Idle { idle_s });
+            self.sleep(SleepRule::Idle { idle_s }, false);
             self.retire_aside(current);
         }
     }
 
     /// Stores the state of an instance that nobody uses.
-    async fn save_before_sleep(&mut self) -> Result<(), String> {
+    async fn save_before_sleep(&mut self) -> Result<(), (String, CauseKind)> {
         let Some(Current { instance, .. }) = self.stateful() else {
             self.now.saver.close().await;
             return Ok(());
@@ -278,15 +290,17 @@ impl Supervisor {
         let instance = Arc::clone(instance);
         self.now.saver.close().await;
         let generation = instance.identity.generation;
-        let saved = instance.save(self.shared.config().stop_grace()).await?;
-        let state = KeptState::of(&saved, SnapshotOccasion::Stop, generation)?;
+        let saved = instance.save(self.shared.config().stop_grace()).await;
+        let state =
+            saved.and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Stop, generation));
+        let state = state.map_err(|text| (text, CauseKind::SaveFailed))?;
         let states = &self.shared.disk.states;
         let kept = states.keep_with_others(&self.spec.name, &state).await;
-        kept.map_err(|error| format!("{error:#}"))
+        kept.map_err(|error| (format!("{error:#}"), CauseKind::Disk))
     }
 
     /// Keeps the daemon awake because its state could not be saved. Reports only the first of several failures in a row.
-    fn stay_awake(&mut self, cause: String) {
+    fn stay_awake(&mut self, (cause, cause_kind): (String, CauseKind)) {
         self.reopen();
         self.monitor.unsaved_sleeps = self.monitor.unsaved_sleeps.saturating_add(1);
         if self.monitor.unsaved_sleeps > 1 {
@@ -297,7 +311,7 @@ impl Supervisor {
         let generation = generation.map(|current| current.instance.identity.generation);
         let text = format!("it stays awake, because its state could not be kept: {cause}");
         self.shared.tell(name, generation, "error", &text);
-        let unsaved = DaeEventKind::StateUnsaved { cause };
+        let unsaved = DaeEventKind::StateUnsaved { cause, cause_kind };
         self.shared.events.send(name, generation, unsaved);
         self.watch_idle();
     }

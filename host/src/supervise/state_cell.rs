@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
-use dae_store::event::DaeEventKind;
+use dae_store::event::{CauseKind, DaeEventKind};
 use dae_store::lock::lock;
 use tokio::sync::watch;
 
@@ -45,16 +45,18 @@ impl StateCell {
         self.state.send_replace(DaemonState::Starting);
     }
 
-    /// Changes the state, and sends its event unless the last one told the same.
+    /// Changes the state, and sends its event unless the last one told the same. `now` has the generation of the event, and
+    /// `cause_kind` is the kind of its cause.
     pub(super) fn change(
         &self,
-        state: DaemonState,
-        generation: Option<u64>,
+        now: (DaemonState, Option<u64>),
+        cause_kind: CauseKind,
         send: impl FnOnce(DaeEventKind),
     ) {
-        self.state.send_replace(state.clone());
-        let Some(kind) = event_of(&state) else { return };
-        let now = (state, generation);
+        self.state.send_replace(now.0.clone());
+        let Some(kind) = event_of(&now.0, cause_kind) else {
+            return;
+        };
         let mut told = lock(&self.told);
         if *told != now {
             *told = now;
@@ -64,24 +66,26 @@ impl StateCell {
 }
 
 /// Returns the event of a state. `None` stands for a state that passes, whose outcome has an event.
-fn event_of(state: &DaemonState) -> Option<DaeEventKind> {
+fn event_of(state: &DaemonState, cause_kind: CauseKind) -> Option<DaeEventKind> {
     Some(match state.clone() {
         DaemonState::Starting => DaeEventKind::Started,
         DaemonState::Ready => DaeEventKind::Ready,
-        DaemonState::Degraded { cause } => DaeEventKind::Degraded { cause },
+        DaemonState::Degraded { cause } => DaeEventKind::Degraded { cause, cause_kind },
         DaemonState::Backoff { cause, until, rule } => {
             let wait = until.saturating_duration_since(Instant::now());
             DaeEventKind::RestartPlanned {
                 cause,
+                cause_kind,
                 wait_ms: durations::in_ms(wait),
                 rule: Some(rule),
             }
         }
         DaemonState::CrashLoop { cause, rule } => DaeEventKind::CrashLoop {
             cause,
+            cause_kind,
             rule: Some(rule),
         },
-        DaemonState::Failed { cause } => DaeEventKind::Failed { cause },
+        DaemonState::Failed { cause } => DaeEventKind::Failed { cause, cause_kind },
         DaemonState::Asleep { rule } => DaeEventKind::Asleep { rule },
         DaemonState::Finished => DaeEventKind::Finished,
         DaemonState::Stopped => DaeEventKind::Stopped,
@@ -122,7 +126,8 @@ mod tests {
             (failed("b"), Some(2), true),
         ] {
             let mut sent = Vec::new();
-            cell.change(state.clone(), generation, |kind| sent.push(kind));
+            let now = (state.clone(), generation);
+            cell.change(now, CauseKind::Unknown, |kind| sent.push(kind));
             assert_eq!(*cell.borrow(), state);
             assert_eq!(sent.len(), usize::from(is_told), "{state:?}: {sent:?}");
         }

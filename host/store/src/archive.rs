@@ -97,6 +97,12 @@ impl Departure {
         self.entry.as_ref().is_some_and(|entry| entry.drop_in)
     }
 
+    /// Returns whether it only records how an uninstalled daemon was run.
+    fn is_note(&self) -> bool {
+        let has_state = self.state.is_some() || self.damaged.is_some();
+        self.reason == DepartureReason::Uninstalled && !has_state
+    }
+
     fn has_something(&self) -> bool {
         self.state.is_some() || self.damaged.is_some() || self.entry.is_some()
     }
@@ -181,11 +187,18 @@ impl Archive {
     /// # Errors
     /// A disk error.
     pub fn note_leaving(&self, daemon: &str, entry: Entry) -> anyhow::Result<Option<String>> {
+        // Records that can't be listed stay.
+        let earlier = self.list(daemon).unwrap_or_default();
         let departure = Departure {
             entry: Some(entry),
             ..Departure::of(DepartureReason::Uninstalled, StoredState::Nothing)
         };
-        self.keep(daemon, &departure)
+        let noted = self.keep(daemon, &departure)?;
+        // Of several records without a state only the newest is ever read.
+        for one in earlier.iter().filter(|one| one.departure.is_note()) {
+            self.take_back(daemon, &one.id);
+        }
+        Ok(noted)
     }
 
     /// Keeps the state and entry of an uninstalled daemon, then removes the state from the snapshots. Returns the
@@ -203,8 +216,14 @@ impl Archive {
             entry,
             ..Departure::of(DepartureReason::Uninstalled, states.find(daemon)?)
         };
-        self.keep(daemon, &departure)?;
-        states.forget(daemon)?;
+        let kept = self.keep(daemon, &departure)?;
+        if let Err(error) = states.forget(daemon) {
+            // The state stays where it is, and is archived once it can be removed.
+            if let Some(id) = kept {
+                self.take_back(daemon, &id);
+            }
+            return Err(error);
+        }
         Ok(departure.state.map(|state| state.bytes()))
     }
 

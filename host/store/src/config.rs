@@ -7,7 +7,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,6 +14,7 @@ use crate::atomic_file;
 use crate::difference::{Difference, differences};
 use crate::durations;
 use crate::json5_text;
+use crate::ranged;
 use crate::settings::{self, Settings};
 use crate::text_file;
 
@@ -29,8 +29,10 @@ pub struct Config {
     pub dae_port: u16,
     /// The longest line of Common TCP, without its LF. At most the size that can cross to a plugin in one piece (256
     /// MiB).
+    #[serde(deserialize_with = "ranged::line_bytes")]
     pub line_bytes_max: usize,
     /// The highest number of guests of one daemon.
+    #[serde(deserialize_with = "ranged::positive")]
     pub guests_max: usize,
     /// The longest run time of a command; 0 means no limit.
     pub command_ms: u64,
@@ -39,21 +41,26 @@ pub struct Config {
     /// The limit for an incomplete line (ms). A connection that doesn't send the rest within this time is closed. A
     /// connection that reads nothing of a reply over 8 MiB for this time is closed too, since other guests' large
     /// replies wait for it.
+    #[serde(deserialize_with = "ranged::positive")]
     pub half_line_ms: u64,
     /// The longest time for a daemon's `start`. In a subprocess, loading the file before that may take the same time
     /// again. During a reload guests wait for the `start` but not for the loading; if either takes longer, the reload
     /// is refused and the old code answers the guests.
+    #[serde(deserialize_with = "ranged::positive")]
     pub start_ms: u64,
     /// The time that running commands, and then a daemon's `stop`, get before they are left behind.
+    #[serde(deserialize_with = "ranged::positive")]
     pub stop_grace_ms: u64,
     /// The number of loaded files from which on new ones run in subprocesses. Each takes one of the process's 1,024
     /// pthread keys permanently, and a process without free keys aborts (measured at about 1,020 files).
     #[serde(alias = "images_max")]
+    #[serde(deserialize_with = "ranged::positive")]
     pub libraries_max: usize,
     /// The number of loaded files at which a warning is logged; 0 means never.
     #[serde(alias = "images_warn")]
     pub libraries_warn: usize,
     /// The interval at which the drop-in directory is checked in case events were lost; less than 100 counts as 100.
+    #[serde(deserialize_with = "ranged::positive")]
     pub drop_in_poll_ms: u64,
     /// The time for which a drop-in's file may be missing before the daemon is uninstalled: a file is often replaced in
     /// two steps.
@@ -130,6 +137,21 @@ impl From<PortRange> for Value {
             return Value::from(first);
         }
         Value::from(format!("{first}-{last}"))
+    }
+}
+
+/// Returns the end of a message about a member at the top that is not known there, if it is a setting of daemons.
+fn belongs_elsewhere<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
+    let text = error.inner().to_string();
+    let name = text
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split('`').next());
+    let is_at_top = error.path().iter().count() <= 1;
+    match name.filter(|name| is_at_top && settings::is_setting(name)) {
+        Some(name) => format!(
+            "; {name} is a setting of daemons, and belongs in `defaults`, or in `daemons: {{NAME: {{…}}}}`"
+        ),
+        None => String::new(),
     }
 }
 
@@ -232,7 +254,7 @@ impl Config {
         json5_text::check_document(text)?;
         let mut reader = json5::Deserializer::from_str(text);
         let config: Config = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|error| settings::explain_fault(&error))?;
+            .map_err(|error| settings::explain_fault(&error) + &belongs_elsewhere(&error))?;
         json5_text::check_numbers(text)?;
         config.check().map_err(|error| with_line(text, error))?;
         Ok(config)
@@ -240,21 +262,6 @@ impl Config {
 
     /// Checks the values now, so that an invalid one isn't found only when a daemon is installed.
     fn check(&self) -> Result<(), String> {
-        settings::check_positive(&[
-            ("line_bytes_max", self.line_bytes_max as u64),
-            ("guests_max", self.guests_max as u64),
-            ("half_line_ms", self.half_line_ms),
-            ("start_ms", self.start_ms),
-            ("stop_grace_ms", self.stop_grace_ms),
-            ("libraries_max", self.libraries_max as u64),
-            ("drop_in_poll_ms", self.drop_in_poll_ms),
-        ])?;
-        if self.line_bytes_max > SINK_BYTES_MAX {
-            return Err(format!(
-                "line_bytes_max: expected at most {SINK_BYTES_MAX}, which is what crosses to a plugin in one piece; got {}",
-                self.line_bytes_max
-            ));
-        }
         let defaults = Settings::of(&[&self.defaults]);
         defaults.map_err(|text| format!("defaults: {text}"))?;
         for name in self.daemons.keys() {
@@ -358,15 +365,27 @@ mod tests {
     #[test]
     fn an_error_names_the_line_of_its_member() {
         for (text, line) in [
-            ("{\n defaults: {\n  panics_max: 0}}", "(line 3)"),
+            ("{\n defaults: {\n  panics_max: 0}}", "line 3"),
             (
                 "{\n\n \"daemons\": {A: {\n 'restart': {\n\n burst_maxx: 1}}}}",
-                "(line 6)",
+                "line 6",
             ),
-            ("{\n guests_max: 0}", "(line 2)"),
+            ("{\n guests_max: 0}", "line 2"),
         ] {
             let error = Config::parse(text).unwrap_err();
-            assert!(error.ends_with(line), "{error}");
+            assert!(error.contains(line), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_setting_of_daemons_at_the_top_is_told_where_it_belongs() {
+        for text in ["{panics_max: 3}", "{start_ms: 5, restart: {burst_max: 3}}"] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains("belongs in `defaults`"), "{error}");
+        }
+        for text in ["{colour: 3}", "{defaults: {colour: 3}}"] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(!error.contains("belongs in"), "{error}");
         }
     }
 

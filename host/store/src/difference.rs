@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The most characters of a value in a sentence.
+/// The most characters of a value in a sentence or a table.
 const VALUE_CHARS_MAX: usize = 80;
 
 /// A place at which two values differ. In JSON the values are `from` and `to`.
@@ -38,7 +38,9 @@ impl fmt::Display for Difference {
     }
 }
 
-fn shortened(text: &str) -> String {
+/// Returns a value for a person, cut behind a number of characters.
+#[must_use]
+pub fn shortened(text: &str) -> String {
     match text.char_indices().nth(VALUE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -6,7 +6,10 @@
 //! `"cause":"..."}`. Later versions may add events and members; a reader ignores those that it doesn't know. The texts for
 //! people are in [`words`].
 
+mod cause;
 mod words;
+
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +19,7 @@ use crate::report::Credential;
 use crate::restart_rule::{LoopRule, RestartRule};
 use crate::sleep_rule::SleepRule;
 
+pub use cause::{CauseKind, ChangedSetting};
 pub use words::EventWeight;
 
 /// An event of an ecosystem.
@@ -68,8 +72,8 @@ pub enum DaeEventKind {
     },
     /// An install or a change of the settings gave the daemon other values.
     SettingsChanged {
-        /// The names of the values, as `install` has them: `port`, `config`, `mode`, `settings.restart.burst_max` ….
-        changed: Vec<String>,
+        /// The changed values.
+        changed: Vec<ChangedSetting>,
     },
     /// An instance is being started.
     Started,
@@ -97,15 +101,31 @@ pub enum DaeEventKind {
         /// The reason.
         reason: String,
     },
+    /// A change was made, and could not be recorded: the next host starts as before it.
+    Unrecorded {
+        /// The change, in a word.
+        change: String,
+        /// The reason.
+        cause: String,
+        /// Its kind.
+        #[serde(default)]
+        cause_kind: CauseKind,
+    },
     /// An instance ended by itself, or had to end.
     Crashed {
         /// The reason.
         cause: String,
+        /// Its kind.
+        #[serde(default)]
+        cause_kind: CauseKind,
     },
     /// The next instance starts by itself after a wait.
     RestartPlanned {
         /// The reason for the restart.
         cause: String,
+        /// Its kind.
+        #[serde(default)]
+        cause_kind: CauseKind,
         /// The wait (ms).
         wait_ms: u64,
         /// The rule that chose the wait.
@@ -116,11 +136,17 @@ pub enum DaeEventKind {
     Degraded {
         /// The problem.
         cause: String,
+        /// Its kind.
+        #[serde(default)]
+        cause_kind: CauseKind,
     },
     /// Instances ended too often. Nothing starts by itself any more.
     CrashLoop {
         /// The reason for the last end.
         cause: String,
+        /// Its kind.
+        #[serde(default)]
+        cause_kind: CauseKind,
         /// The limit that was reached.
         #[serde(default)]
         rule: Option<LoopRule>,
@@ -129,6 +155,9 @@ pub enum DaeEventKind {
     Failed {
         /// The reason.
         cause: String,
+        /// Its kind.
+        #[serde(default)]
+        cause_kind: CauseKind,
     },
     /// It sleeps: its port listens, and the first command starts it.
     Asleep {
@@ -146,6 +175,9 @@ pub enum DaeEventKind {
     RolledBack {
         /// The reason.
         cause: String,
+        /// Its kind.
+        #[serde(default)]
+        cause_kind: CauseKind,
     },
     /// A file is not installed again by itself, because its code did not last.
     Quarantined {
@@ -158,6 +190,9 @@ pub enum DaeEventKind {
     StateUnsaved {
         /// The reason.
         cause: String,
+        /// Its kind.
+        #[serde(default)]
+        cause_kind: CauseKind,
     },
     /// The daemon was stopped.
     Stopped,
@@ -195,6 +230,14 @@ pub enum DaeEventKind {
     DiskFailed {
         /// The reason.
         cause: String,
+        /// Its kind.
+        #[serde(default)]
+        cause_kind: CauseKind,
+    },
+    /// The kept events were moved or removed. They are kept anew, from the event before this one on.
+    HistoryLost {
+        /// The file that they were in.
+        path: PathBuf,
     },
     /// They can be kept again.
     DiskWorks {

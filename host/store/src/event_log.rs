@@ -7,7 +7,7 @@
 //! A disk that can't take events never holds the host up: the event still reaches those who listen, and the caller learns
 //! of the beginning and the end of the fault.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::{self, DiskFault};
-use crate::event::{DaeEvent, DaeEventKind};
+use crate::event::{CauseKind, DaeEvent, DaeEventKind};
 use crate::lock::lock;
 use crate::log::{LogFile, each_line_from_last, paths};
 use crate::os::private;
@@ -97,22 +97,26 @@ impl EventLog {
         event.id = written.next_id(&self.path);
         let was_lost = written.lost;
         let kept = written.append(&event);
-        let about_disk = |kind| DaeEvent::now(DAE_NAME, None, kind);
         let notice = match kept {
+            Ok(()) if was_lost > 0 => Some(DaeEventKind::DiskWorks { lost: was_lost }),
             Ok(()) => {
-                (was_lost > 0).then(|| about_disk(DaeEventKind::DiskWorks { lost: was_lost }))
+                let path = self.path.clone();
+                let is_displaced = written.file.take_displaced();
+                is_displaced.then_some(DaeEventKind::HistoryLost { path })
             }
             Err(error) => {
                 written.lost = was_lost + 1;
                 let fault = DiskFault::new(&error, "write the events", &self.path);
                 let cause = format!("{fault}; until then events are shown and not kept");
-                (was_lost == 0).then(|| about_disk(DaeEventKind::DiskFailed { cause }))
+                let cause_kind = CauseKind::Disk;
+                (was_lost == 0).then_some(DaeEventKind::DiskFailed { cause, cause_kind })
             }
         };
         send(event);
-        if let Some(mut notice) = notice {
+        if let Some(kind) = notice {
+            let mut notice = DaeEvent::now(DAE_NAME, None, kind);
             notice.id = written.next_id(&self.path);
-            if was_lost > 0 {
+            if written.lost == 0 {
                 // Should the disk fail again, the next event notices.
                 let _ = written.append(&notice);
             }
@@ -135,7 +139,7 @@ impl EventLog {
         let is_others = |line: &&[u8]| event_of(line).is_none_or(|event| event.daemon != daemon);
         let mut has_any = false;
         for path in paths(&self.path) {
-            let bytes = match std::fs::read(&path) {
+            let bytes = match atomic_file::read(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 read => read.map_err(|error| DiskFault::new(&error, "read the events", &path))?,
             };
@@ -214,6 +218,24 @@ pub fn is_host_crashed(dir: &Path) -> bool {
         ControlFlow::Break(())
     });
     is_crashed
+}
+
+/// Returns the names of the daemons that have kept events. Missing files count as empty. Blocks the thread.
+///
+/// # Errors
+/// A disk error.
+pub fn names(dir: &Path) -> anyhow::Result<BTreeSet<String>> {
+    /// The member of an event that is looked at.
+    #[derive(Deserialize)]
+    struct Named {
+        daemon: String,
+    }
+    let mut names = BTreeSet::new();
+    each_line_from_last(&dir.join(FILE_NAME), |line| {
+        names.extend(serde_json::from_slice(line).map(|Named { daemon }| daemon));
+        ControlFlow::Continue(())
+    })?;
+    Ok(names)
 }
 
 /// Returns the last events that the query selects, oldest first, and at most `bytes_max` bytes of them as they are in the
@@ -360,7 +382,7 @@ mod tests {
         let log = EventLog::in_directory(&events);
         let first = write(&log, "A", DaeEventKind::Ready);
         assert!(
-            matches!(&first[1].kind, DaeEventKind::DiskFailed { cause } if cause.contains("events.log")),
+            matches!(&first[1].kind, DaeEventKind::DiskFailed { cause, .. } if cause.contains("events.log")),
             "{first:?}"
         );
         assert_eq!(write(&log, "A", DaeEventKind::Stopped).len(), 1);
@@ -369,5 +391,34 @@ mod tests {
         assert_eq!(back[1].kind, DaeEventKind::DiskWorks { lost: 2 });
         assert_eq!(write(&log, "A", DaeEventKind::Stopped).len(), 1);
         assert_eq!(names(&events, &all()), ["A", "Dae", "A"]);
+    }
+
+    #[test]
+    fn events_that_somebody_moves_or_removes_are_told_once_and_kept_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (events, moved) = (dir.path().join("logs/events"), dir.path().join("moved"));
+        let log = EventLog::in_directory(&events);
+        assert_eq!(
+            write(&log, "A", DaeEventKind::Ready).len(),
+            1,
+            "a first one"
+        );
+        let lost = DaeEventKind::HistoryLost {
+            path: events.join(FILE_NAME),
+        };
+        for round in 0..2 {
+            match round {
+                0 => fs::rename(dir.path().join("logs"), &moved).unwrap(),
+                _ => fs::remove_dir_all(&events).unwrap(),
+            }
+            let sent = write(&log, "B", DaeEventKind::Ready);
+            let kinds: Vec<_> = sent.iter().map(|event| &event.kind).collect();
+            assert_eq!(kinds, [&DaeEventKind::Ready, &lost], "round {round}");
+            assert_eq!(write(&log, "C", DaeEventKind::Ready).len(), 1);
+            assert_eq!(names(&events, &all()), ["B", "Dae", "C"]);
+        }
+        assert_eq!(names(&moved.join("events"), &all()), ["A"]);
+        let known = super::names(&events).unwrap();
+        assert_eq!(Vec::from_iter(known), ["B", "C", "Dae"]);
     }
 }

@@ -20,6 +20,7 @@
 //! - [`atomic_file`]: files that survive a power cut
 //! - [`json5_text`], [`text_file`]: text that people write · [`printable`]: untrusted text, made safe for a terminal
 //! - [`blocking`]: work that may block · [`tasks`]: tasks and threads that may panic
+//! - [`ranged`]: numbers with a range of their own, as they are read
 //! - [`rate_limit`]: messages that are logged at a limited rate · [`lock`]: the function that locks a mutex
 //! - [`os`]: the code that depends on the operating system, with [`write_access`]: the check of who may write a file
 
@@ -48,6 +49,7 @@ pub mod manifest;
 pub mod os;
 pub mod plugin_store;
 pub mod printable;
+pub mod ranged;
 pub mod rate_limit;
 pub mod reconcile;
 pub mod registry;

@@ -194,7 +194,7 @@ impl PluginStore {
         let Some(bytes) = manifest::file_bytes(source) else {
             return false;
         };
-        let Ok(mut theirs) = File::open(source) else {
+        let Ok(mut theirs) = atomic_file::open(source) else {
             return false;
         };
         // Different builds usually differ early in the file, so comparing is cheaper than hashing.

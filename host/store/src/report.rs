@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::difference::Difference;
 use crate::json_form::{self, text_or_null};
+use crate::ranged;
 
 pub use config_reload::{ConfigReloaded, TakenUp};
 pub use kinds::{EndKind, SourceKind};
@@ -373,7 +374,7 @@ pub struct InstallRequest {
     /// The absolute path of the compiled plugin.
     pub file: std::path::PathBuf,
     /// The port to pin; absent for one that the system chooses once.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ranged::port_or_null")]
     pub port: Option<u16>,
     /// The JSON object passed to the daemon's `start`.
     #[serde(default)]
@@ -437,6 +438,7 @@ pub struct ConfigureRequest {
     /// The settings that override those of config.json5.
     pub settings: Option<serde_json::Value>,
     /// The port to pin.
+    #[serde(deserialize_with = "ranged::port_or_null")]
     pub port: Option<u16>,
     /// True to pin no port: the daemon keeps its present one, and gets another if that is taken.
     pub unpin: bool,

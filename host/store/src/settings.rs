@@ -10,6 +10,8 @@ use dae_plugin_api::misfit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::difference::shortened;
+use crate::ranged;
 use crate::report::{LogLevel, Mode};
 use crate::restart::Policy;
 
@@ -58,10 +60,13 @@ pub enum StartTime {
 #[serde(default, deny_unknown_fields)]
 pub struct Bounds {
     /// The address space (bytes).
+    #[serde(deserialize_with = "ranged::positive_or_null")]
     pub memory_bytes: Option<u64>,
     /// The CPU time (seconds), after which the kernel kills the process.
+    #[serde(deserialize_with = "ranged::positive_or_null")]
     pub cpu_s: Option<u64>,
     /// The number of open files.
+    #[serde(deserialize_with = "ranged::positive_or_null")]
     pub files_max: Option<u64>,
     /// The size of a core file (bytes).
     pub core_bytes: Option<u64>,
@@ -78,6 +83,7 @@ pub struct Settings {
     /// The reaction to a panic in a handler.
     pub on_panic: OnPanic,
     /// The number of panics in a row, with no command answered in between, that ends the instance.
+    #[serde(deserialize_with = "ranged::positive")]
     pub panics_max: u32,
     /// The time at which its code starts.
     pub start: StartTime,
@@ -92,6 +98,7 @@ pub struct Settings {
     /// The resource limits of its subprocess.
     pub bounds: Bounds,
     /// The nice value of its subprocess, -20 to 19.
+    #[serde(deserialize_with = "ranged::nice_or_null")]
     pub nice: Option<i32>,
     /// The environment of its subprocess, in addition to the few variables that every subprocess gets.
     pub env: BTreeMap<String, String>,
@@ -100,6 +107,7 @@ pub struct Settings {
     pub preflight: Option<Preflight>,
     /// The time limit of the preflight (ms). Loading and checking takes milliseconds, but a static constructor may hang
     /// forever.
+    #[serde(deserialize_with = "ranged::positive")]
     pub preflight_ms: u64,
     /// The rollback window: the time after a reload in which a crash restores the previous code (ms); 0 means never.
     pub rollback_window_ms: u64,
@@ -108,6 +116,7 @@ pub struct Settings {
     /// The interval of health checks (ms); 0 means never.
     pub health_ms: u64,
     /// The number of unanswered health checks in a row that makes it `degraded`.
+    #[serde(deserialize_with = "ranged::positive")]
     pub health_misses_max: u32,
     /// True to refuse new code that breaks a caller.
     pub strict: bool,
@@ -116,6 +125,7 @@ pub struct Settings {
     /// The program that the host runs when the daemon has crashed, with its arguments; empty for none.
     pub on_crash: Vec<String>,
     /// The longest run of that program (ms), after which it is killed.
+    #[serde(deserialize_with = "ranged::positive")]
     pub on_crash_ms: u64,
 }
 
@@ -172,19 +182,6 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), String> {
-        let Settings { bounds, .. } = self;
-        check_positive(&[
-            ("panics_max", self.panics_max.into()),
-            ("preflight_ms", self.preflight_ms),
-            ("health_misses_max", self.health_misses_max.into()),
-            ("on_crash_ms", self.on_crash_ms),
-            ("bounds.memory_bytes", bounds.memory_bytes.unwrap_or(1)),
-            ("bounds.cpu_s", bounds.cpu_s.unwrap_or(1)),
-            ("bounds.files_max", bounds.files_max.unwrap_or(1)),
-        ])?;
-        if let Some(nice) = self.nice.filter(|nice| !(-20..=19).contains(nice)) {
-            return Err(format!("nice: expected -20 to 19, got {nice}"));
-        }
         if self.after.iter().any(String::is_empty) {
             return Err("after: expected names of daemons, got an empty one".to_owned());
         }
@@ -228,7 +225,8 @@ fn check_program(words: &[String]) -> Result<(), String> {
     }
     match words.iter().find(|word| word.contains('\0')) {
         Some(word) => Err(format!(
-            "on_crash: expected texts without NUL, got {word:?}"
+            "on_crash: expected texts without NUL, got {}",
+            shortened(&format!("{word:?}"))
         )),
         None => Ok(()),
     }
@@ -249,15 +247,20 @@ fn check_variable(name: &str, value: &str) -> Result<(), String> {
     }
 }
 
-/// Checks that none of these members is 0.
-///
-/// # Errors
-/// The first member that is 0, by name.
-pub(crate) fn check_positive(members: &[(&str, u64)]) -> Result<(), String> {
-    match members.iter().find(|(_, value)| *value == 0) {
-        Some((name, _)) => Err(format!("{name}: expected at least 1, got 0")),
-        None => Ok(()),
-    }
+/// Returns whether it is the name of a setting of daemons, at the top of the object.
+#[must_use]
+pub fn is_setting(name: &str) -> bool {
+    let is_earlier = EARLIER_NAMES.iter().any(|(earlier, _)| *earlier == name);
+    is_earlier || names().iter().any(|known| known == name)
+}
+
+/// Returns the names of the settings of daemons.
+#[must_use]
+pub fn names() -> Vec<String> {
+    // Settings are plain data, so they can always be written.
+    let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
+    let members = defaults.as_object().map(|members| members.keys().cloned());
+    members.into_iter().flatten().collect()
 }
 
 /// Describes an error and the member that it concerns, without names of Rust types.

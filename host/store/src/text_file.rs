@@ -1,7 +1,14 @@
-//! Decoding of text files that people write.
+//! Text files that people write, and name.
 //!
 //! Editors may put a byte order mark in front of UTF-8, and some write UTF-16. This file drops the mark and returns an
-//! error that names UTF-16, so no other reader needs to handle either.
+//! error that names UTF-16, so no other reader needs to handle either. A path that a person names may lead to a pipe or to
+//! a device, which no reader here waits for.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::os::disk;
 
 /// The byte order mark.
 const MARK: char = '\u{feff}';
@@ -9,6 +16,36 @@ const MARK: char = '\u{feff}';
 /// Returns the text without a byte order mark in front.
 pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// Reads a text file that a person has named. Only a regular file is read, or a descriptor that this process was given by
+/// its path, such as that of a shell's `<(command)`.
+///
+/// # Errors
+/// It is no such file, has more than `bytes_max` bytes, or holds no UTF-8. The error text continues a sentence that names
+/// the file.
+pub fn read(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let file = match disk::is_own_descriptor(path) {
+        true => File::open(path)?,
+        false => disk::open(path)?,
+    };
+    of_reader(file, bytes_max)
+}
+
+/// Reads a text to its end.
+///
+/// # Errors
+/// The errors of [`read`].
+pub fn of_reader(reader: impl Read, bytes_max: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    reader
+        .take(bytes_max.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        let text = format!("it has more than {bytes_max} bytes, which are the most that are read");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    of_file(bytes).map_err(|text| io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
 /// Returns the text in a file's bytes, without a byte order mark in front.

@@ -11,6 +11,7 @@
 mod figures;
 
 use dae_tests::{Artefacts, Ecosystem, Guest};
+use figures::command_line;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
@@ -31,17 +32,15 @@ struct Round {
 }
 
 struct Options {
-    rounds: usize,
+    rounds: u64,
     calls: u64,
 }
 
 fn main() {
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        eprintln!("calls measures under `cargo bench` alone");
+    let Some(words) = command_line::words("calls") else {
         return;
-    }
-    let options = options();
+    };
+    let options = options(&words).expect("the options at the head of the bench");
     let (here, elsewhere) = ecosystems();
     let mut routes = routes(&here, &elsewhere);
     for _ in 0..options.rounds {
@@ -60,23 +59,10 @@ fn keep(routes: &[Route]) {
     kept.expect("the figures can be written");
 }
 
-fn options() -> Options {
-    let mut options = Options {
-        rounds: 5,
-        calls: 20_000,
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().expect("a value behind the option");
-        match argument.as_str() {
-            "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
-            "--calls" => options.calls = value().parse().expect("a number of calls"),
-            // Cargo passes this on.
-            "--bench" => {}
-            other => panic!("there is no option {other}; see the head of the bench"),
-        }
-    }
-    options
+fn options(words: &[String]) -> Result<Options, String> {
+    let flags = [("--rounds", 5), ("--calls", 20_000)];
+    let [rounds, calls] = command_line::numbers(words, flags)?;
+    Ok(Options { rounds, calls })
 }
 
 /// Starts two hosts. The daemon of the second one has a unique name.

@@ -17,11 +17,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dae_tests::{Artefacts, Ecosystem, Guest};
+use figures::command_line;
 use serde_json::{Value, json};
 
-const DAEMONS_DEFAULT: usize = 10_000;
+const DAEMONS_DEFAULT: u64 = 10_000;
 
-const WAKES_DEFAULT: usize = 100;
+const WAKES_DEFAULT: u64 = 100;
 
 /// The file descriptors of the host besides the listeners of its daemons.
 const DESCRIPTORS_BESIDES: usize = 1_000;
@@ -33,19 +34,10 @@ const START_MAX: Duration = Duration::from_secs(300);
 const STARTED: &str = "Started";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("cold measures under `cargo bench` alone");
+    let Some(words) = command_line::words("cold") else {
         return ExitCode::SUCCESS;
-    }
-    match Size::read(&arguments).and_then(|size| bench(&size)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("cold: {reason}");
-            ExitCode::FAILURE
-        }
-    }
+    };
+    command_line::end("cold", Size::read(&words).and_then(|size| bench(&size)))
 }
 
 /// The numbers of daemons.
@@ -56,25 +48,14 @@ struct Size {
 }
 
 impl Size {
-    fn read(arguments: &[String]) -> Result<Self, String> {
+    fn read(words: &[String]) -> Result<Self, String> {
+        let flags = [("--daemons", DAEMONS_DEFAULT), ("--wakes", WAKES_DEFAULT)];
+        let [daemons, wakes] = command_line::numbers(words, flags)?;
+        let count = |number: u64| usize::try_from(number).map_err(|error| error.to_string());
         let mut size = Size {
-            daemons: DAEMONS_DEFAULT,
-            wakes: WAKES_DEFAULT,
+            daemons: count(daemons)?,
+            wakes: count(wakes)?,
         };
-        let words = arguments.iter().filter(|word| *word != "--bench");
-        let words: Vec<&str> = words.map(String::as_str).collect();
-        for pair in words.chunks(2) {
-            let number = |text: &str| text.parse().map_err(|error| format!("{text}: {error}"));
-            match *pair {
-                ["--daemons", count] => size.daemons = number(count)?,
-                ["--wakes", count] => size.wakes = number(count)?,
-                _ => {
-                    return Err(format!(
-                        "there are --daemons N and --wakes N, and not {pair:?}"
-                    ));
-                }
-            }
-        }
         let possible = figures::descriptors_up_to((size.daemons + DESCRIPTORS_BESIDES) as u64);
         let possible = usize::try_from(possible).unwrap_or(usize::MAX);
         size.daemons = size

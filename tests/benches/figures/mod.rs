@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
+pub(crate) mod command_line;
+
 use std::fs;
 use std::path::PathBuf;
 

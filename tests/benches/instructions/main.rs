@@ -11,12 +11,15 @@
 //! figures are printed but not judged.
 
 mod counted;
+#[path = "../figures/mod.rs"]
+mod figures;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use counted::Home;
+use figures::command_line;
 use serde_json::{Map, Value, json};
 
 /// The largest allowed change of a figure, as a fraction.
@@ -93,20 +96,11 @@ impl Load {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("instructions are counted under `cargo bench` alone");
+    let Some(words) = command_line::words("instructions") else {
         return ExitCode::SUCCESS;
-    }
-    let is_record = arguments.iter().any(|argument| argument == "--record");
-    match bench(is_record) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("instructions: {reason}");
-            ExitCode::FAILURE
-        }
-    }
+    };
+    let is_record = words.iter().any(|word| word == "--record");
+    command_line::end("instructions", bench(is_record))
 }
 
 fn bench(is_record: bool) -> Result<(), String> {

@@ -20,6 +20,7 @@ use dae_host::dae::{
     OneCommandMeasures, OwnProcess, ReloadOutcome,
 };
 use dae_host::report::{EndKind, Mode};
+use figures::command_line;
 use serde_json::json;
 
 const DAEMONS_DEFAULT: u64 = 10_000;
@@ -34,32 +35,11 @@ const TURNS: usize = 10;
 const BOUNDS: u32 = 28;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("metrics measures under `cargo bench` alone");
+    let Some(words) = command_line::words("metrics") else {
         return ExitCode::SUCCESS;
-    }
-    match daemons_in(&arguments).and_then(bench) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("metrics: {reason}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn daemons_in(arguments: &[String]) -> Result<u64, String> {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let words: Vec<&str> = words
-        .into_iter()
-        .filter(|word| *word != "--bench")
-        .collect();
-    match words[..] {
-        [] => Ok(DAEMONS_DEFAULT),
-        ["--daemons", number] => number.parse().map_err(|error| format!("{number}: {error}")),
-        _ => Err("there is --daemons N alone".to_owned()),
-    }
+    };
+    let daemons = command_line::numbers(&words, [("--daemons", DAEMONS_DEFAULT)]);
+    command_line::end("metrics", daemons.and_then(|[daemons]| bench(daemons)))
 }
 
 fn bench(daemons: u64) -> Result<(), String> {

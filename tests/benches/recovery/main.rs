@@ -19,13 +19,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dae_tests::{Artefacts, Ecosystem, Guest, process};
+use figures::command_line;
 use hdrhistogram::Histogram;
 use raw::RawServer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// The number of kills: enough that two outliers do not determine the p99.
-const KILLS_DEFAULT: u32 = 300;
+const KILLS_DEFAULT: u64 = 300;
 
 /// The kills before the first measurement. After them the files are in the page cache, and the host has its threads.
 const KILLS_WARM: u32 = 20;
@@ -37,44 +38,20 @@ const TIME_US_MAX: u64 = 60_000_000;
 const DIGITS: u8 = 3;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|one| one == raw::ARGUMENT) {
-        return end(raw::main());
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|one| one == raw::ARGUMENT)
+    {
+        return command_line::end("recovery", raw::main());
     }
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("recovery measures under `cargo bench` alone");
+    let Some(words) = command_line::words("recovery") else {
         return ExitCode::SUCCESS;
-    }
-    end(kills(&arguments).and_then(bench))
+    };
+    let kills = command_line::numbers(&words, [("--kills", KILLS_DEFAULT)]);
+    command_line::end("recovery", kills.and_then(|[kills]| bench(kills)))
 }
 
-fn end(result: Result<(), String>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("recovery: {reason}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn kills(arguments: &[String]) -> Result<u32, String> {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let words: Vec<&str> = words
-        .into_iter()
-        .filter(|word| *word != "--bench")
-        .collect();
-    match words[..] {
-        [] => Ok(KILLS_DEFAULT),
-        ["--kills", count] => count
-            .parse()
-            .map_err(|error| format!("--kills {count}: {error}")),
-        _ => Err(format!("there is --kills N, and not {words:?}")),
-    }
-}
-
-fn bench(kills: u32) -> Result<(), String> {
+fn bench(kills: u64) -> Result<(), String> {
     let mut daemon = Daemon::start();
     for _ in 0..KILLS_WARM {
         daemon.recover();

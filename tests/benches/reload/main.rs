@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dae_tests::{Artefacts, Ecosystem, Guest, spoil};
+use figures::command_line;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
@@ -100,22 +101,24 @@ fn main() -> ExitCode {
         plain::serve(&arguments);
         return ExitCode::SUCCESS;
     }
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("reload measures under `cargo bench` alone");
+    let Some(mut words) = command_line::words("reload") else {
         return ExitCode::SUCCESS;
-    }
-    let after = |flag: &str| arguments.iter().skip_while(|one| *one != flag).nth(1);
-    let reloads = after("--reloads").map(|number| number.parse().expect("--reloads N"));
-    let (name, figures) = match arguments.iter().any(|argument| argument == "--growth") {
-        true => (
-            "reload_growth",
-            growth::measure(reloads.unwrap_or(growth::RELOADS_DEFAULT)),
-        ),
-        false => ("reload", all_ways(reloads.unwrap_or(RELOADS_DEFAULT))),
     };
-    figures::keep(name, figures).expect("the figures can be written");
-    ExitCode::SUCCESS
+    let count = words.len();
+    words.retain(|word| word != "--growth");
+    let (is_growth, default) = match words.len() < count {
+        true => (true, growth::RELOADS_DEFAULT),
+        false => (false, RELOADS_DEFAULT),
+    };
+    let reloads = command_line::numbers(&words, [("--reloads", default)]);
+    let measured = reloads.map(|[reloads]| match is_growth {
+        true => ("reload_growth", growth::measure(reloads)),
+        false => ("reload", all_ways(reloads)),
+    });
+    command_line::end(
+        "reload",
+        measured.and_then(|(name, figures)| figures::keep(name, figures)),
+    )
 }
 
 fn all_ways(reloads: u64) -> Value {

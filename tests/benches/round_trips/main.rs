@@ -33,6 +33,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dae_tests::process;
+use figures::command_line;
 use options::Options;
 use report::{Report, Run, Subject};
 use script::{Script, Workload};
@@ -76,31 +77,20 @@ impl Shape {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|one| one == raw::ARGUMENT) {
-        return end(raw::main());
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|one| one == raw::ARGUMENT)
+    {
+        return command_line::end("round_trips", raw::main());
     }
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("round_trips measures under `cargo bench` alone");
+    let Some(words) = command_line::words("round_trips") else {
         return ExitCode::SUCCESS;
-    }
-    end(
-        Options::read(&arguments).and_then(|options| match options.page {
-            true => page::write(),
-            false => bench(&options),
-        }),
-    )
-}
-
-fn end(result: Result<(), String>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("round_trips: {reason}");
-            ExitCode::FAILURE
-        }
-    }
+    };
+    let measured = Options::read(&words).and_then(|options| match options.page {
+        true => page::write(),
+        false => bench(&options),
+    });
+    command_line::end("round_trips", measured)
 }
 
 fn bench(options: &Options) -> Result<(), String> {

@@ -32,7 +32,7 @@ pub(super) struct Options {
 
 impl Options {
     /// Returns an error if a flag is unknown, or its value is invalid.
-    pub(super) fn read(arguments: &[String]) -> Result<Self, String> {
+    pub(super) fn read(words: &[String]) -> Result<Self, String> {
         let mut options = Options {
             rounds: ROUNDS_DEFAULT,
             round: ROUND_DEFAULT,
@@ -42,7 +42,7 @@ impl Options {
             workload: None,
             servers: None,
         };
-        let mut words = arguments.iter().filter(|word| *word != "--bench");
+        let mut words = words.iter();
         while let Some(flag) = words.next() {
             match flag.as_str() {
                 "--no-idle" => options.idle = false,

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate_600::{Copy, Edit, Source};
 use dae_tests::{Artefacts, Ecosystem, Guest, Running, process};
+use figures::command_line;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -40,24 +41,19 @@ const ASK_EVERY: Duration = Duration::from_millis(2);
 const GROWTH_STEP: u64 = 50;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("save_to_answer measures under `cargo bench` alone");
+    let Some(words) = command_line::words("save_to_answer") else {
         return ExitCode::SUCCESS;
-    }
-    let after = |flag: &str| {
-        let number = arguments.iter().skip_while(|one| *one != flag).nth(1);
-        number.map(|number| number.parse().expect("a number"))
     };
-    match after("--growth") {
-        Some(saves) => growth(saves),
-        None => {
-            let figures = times(after("--edits").unwrap_or(EDITS_DEFAULT));
-            figures::keep("save_to_answer", figures).expect("the figures can be written");
+    let flags = [("--growth", 0), ("--edits", EDITS_DEFAULT)];
+    let measured = command_line::numbers(&words, flags);
+    let measured = measured.and_then(|[saves, edits]| match saves {
+        0 => figures::keep("save_to_answer", times(edits)),
+        saves => {
+            growth(saves);
+            Ok(())
         }
-    }
-    ExitCode::SUCCESS
+    });
+    command_line::end("save_to_answer", measured)
 }
 
 /// A run of `dae-host dev` over a copy of the crate.

@@ -24,16 +24,17 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dae_tests::{Artefacts, Ecosystem, LIMIT, process, spoil};
+use figures::command_line;
 use host::Host;
 use raw::RawServer;
 use serde_json::{Value, json};
 use usage::{Memory, Rest};
 
-const STARTS_DEFAULT: usize = 20;
+const STARTS_DEFAULT: u64 = 20;
 
-const FILES_DEFAULT: usize = 800;
+const FILES_DEFAULT: u64 = 800;
 
-const NAMES_DEFAULT: usize = 10_000;
+const NAMES_DEFAULT: u64 = 10_000;
 
 /// The delay between a start and the measurement at rest. Spare threads of the host's runtime end after 10 s.
 const SETTLE: Duration = Duration::from_secs(12);
@@ -59,26 +60,16 @@ const DESCRIPTORS_BESIDES: usize = 500;
 const KB: f64 = 1_000.0;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|one| one == raw::ARGUMENT) {
-        return end(raw::main());
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|one| one == raw::ARGUMENT)
+    {
+        return command_line::end("scale", raw::main());
     }
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("scale measures under `cargo bench` alone");
+    let Some(words) = command_line::words("scale") else {
         return ExitCode::SUCCESS;
-    }
-    end(Size::read(&arguments).and_then(|size| bench(&size)))
-}
-
-fn end(result: Result<(), String>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("scale: {reason}");
-            ExitCode::FAILURE
-        }
-    }
+    };
+    command_line::end("scale", Size::read(&words).and_then(|size| bench(&size)))
 }
 
 struct Size {
@@ -88,28 +79,19 @@ struct Size {
 }
 
 impl Size {
-    fn read(arguments: &[String]) -> Result<Self, String> {
-        let mut size = Size {
-            starts: STARTS_DEFAULT,
-            files: FILES_DEFAULT,
-            names: NAMES_DEFAULT,
-        };
-        let mut words = arguments.iter().filter(|word| *word != "--bench");
-        while let Some(word) = words.next() {
-            let number = words.next().and_then(|number| number.parse().ok());
-            let number = number.ok_or_else(|| format!("{word} takes a number"))?;
-            match word.as_str() {
-                "--starts" => size.starts = number,
-                "--files" => size.files = number,
-                "--names" => size.names = number,
-                _ => {
-                    return Err(format!(
-                        "there are --starts, --files and --names, and not {word}"
-                    ));
-                }
-            }
-        }
-        Ok(size)
+    fn read(words: &[String]) -> Result<Self, String> {
+        let flags = [
+            ("--starts", STARTS_DEFAULT),
+            ("--files", FILES_DEFAULT),
+            ("--names", NAMES_DEFAULT),
+        ];
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let [starts, files, names] = command_line::numbers(words, flags)?.map(count);
+        Ok(Size {
+            starts,
+            files,
+            names,
+        })
     }
 }
 

@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dae_tests::{Artefacts, Control, Ecosystem, process};
+use figures::command_line;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -42,19 +43,10 @@ const TIME_US_MAX: u64 = 300_000_000;
 const DIGITS: u8 = 3;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("scan measures under `cargo bench` alone");
+    let Some(words) = command_line::words("scan") else {
         return ExitCode::SUCCESS;
-    }
-    match Size::read(&arguments).and_then(|size| bench(&size)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("scan: {reason}");
-            ExitCode::FAILURE
-        }
-    }
+    };
+    command_line::end("scan", Size::read(&words).and_then(|size| bench(&size)))
 }
 
 struct Size {
@@ -63,28 +55,17 @@ struct Size {
 }
 
 impl Size {
-    fn read(arguments: &[String]) -> Result<Self, String> {
-        let mut size = Size {
-            sockets: SOCKETS_DEFAULT,
-            scans: SCANS_DEFAULT,
-        };
-        let mut words = arguments.iter().filter(|word| *word != "--bench");
-        while let Some(word) = words.next() {
-            let number = words
-                .next()
-                .ok_or_else(|| format!("{word} takes a number"))?;
-            let wrong = |error| format!("{word} {number}: {error}");
-            match word.as_str() {
-                "--sockets" => size.sockets = number.parse().map_err(wrong)?,
-                "--scans" => size.scans = number.parse().map_err(wrong)?,
-                _ => {
-                    return Err(format!(
-                        "there are --sockets N and --scans N, and not {word}"
-                    ));
-                }
-            }
-        }
-        Ok(size)
+    fn read(words: &[String]) -> Result<Self, String> {
+        let flags = [
+            ("--sockets", SOCKETS_DEFAULT.into()),
+            ("--scans", SCANS_DEFAULT.into()),
+        ];
+        let [sockets, scans] = command_line::numbers(words, flags)?;
+        let wrong = |error: std::num::TryFromIntError| error.to_string();
+        Ok(Size {
+            sockets: sockets.try_into().map_err(wrong)?,
+            scans: scans.try_into().map_err(wrong)?,
+        })
     }
 }
 

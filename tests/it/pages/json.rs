@@ -165,7 +165,7 @@ fn the_page_explains_every_member_of_the_schemas() {
         let missing: Vec<_> = names.difference(&explained).collect();
         assert!(missing.is_empty(), "{name}: {PAGE} explains no {missing:?}");
     }
-    for name in ["State", "Mode", "TakesEffect"] {
+    for name in ["State", "Mode", "TakesEffect", "CauseKind"] {
         let words = definitions[name]["enum"].as_array().expect("words").iter();
         let explained = quoted(&page(PAGE));
         for word in words.filter_map(Value::as_str) {

@@ -1,6 +1,7 @@
 //! The file that declares daemons: TOML, with the paths relative to its directory.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -10,11 +11,16 @@ use serde_json::{Map, Value, json};
 use toml::Table;
 
 use dae_store::json5_text;
+use dae_store::ranged;
 use dae_store::registry;
 use dae_store::report::{ConfigureRequest, Mode};
-use dae_store::settings::{Settings, explain_fault};
+use dae_store::settings::{self, Settings, explain_fault};
+use dae_store::text_file;
 
 use super::preview;
+
+/// The largest file that is read (bytes): ten thousand daemons with a config each.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// The keys at the top of the file.
 const TOP_KEYS: [&str; 1] = ["daemons"];
@@ -30,8 +36,8 @@ const SETTINGS_BESIDE: [&str; 4] = ["after", "bounds", "env", "nice"];
 /// The declared daemons.
 #[derive(Debug)]
 pub(super) struct DeclaredSet {
-    /// The absolute path of the file.
-    pub(super) path: PathBuf,
+    /// The absolute path of the file; `None` for standard input.
+    pub(super) path: Option<PathBuf>,
     /// The daemons by name.
     pub(super) daemons: BTreeMap<String, Declared>,
     /// The names in an order in which each daemon comes after those that it waits for.
@@ -55,6 +61,7 @@ pub(super) struct Declared {
 #[derive(Debug, Deserialize)]
 struct WrittenDaemon {
     file: PathBuf,
+    #[serde(default, deserialize_with = "ranged::port_or_null")]
     port: Option<u16>,
     mode: Option<Mode>,
     config: Option<Value>,
@@ -87,19 +94,34 @@ impl Declared {
 }
 
 impl DeclaredSet {
-    /// Reads and checks the file.
+    /// Reads and checks the file. Paths in it are relative to its directory.
     ///
     /// # Errors
     /// The file can't be read, is no TOML, or has an unknown key or a wrong value; the text names it.
     pub(super) fn read(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file)
+        let text = text_file::read(file, FILE_BYTES_MAX)
             .with_context(|| format!("cannot read {}; `-f` names another file", file.display()))?;
         let path = std::path::absolute(file)?;
-        let set = DeclaredSet::parse(&text, path);
-        set.with_context(|| format!("{} is not as expected", file.display()))
+        let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let set = DeclaredSet::parse(&text, &dir);
+        let mut set = set.with_context(|| format!("{} is not as expected", file.display()))?;
+        set.path = Some(path);
+        Ok(set)
     }
 
-    fn parse(text: &str, path: PathBuf) -> Result<Self> {
+    /// Reads and checks standard input. Paths in it are relative to the current directory.
+    ///
+    /// # Errors
+    /// The errors of [`DeclaredSet::read`].
+    pub(super) fn from_reader(input: impl Read) -> Result<Self> {
+        let text = text_file::of_reader(input, FILE_BYTES_MAX);
+        let text = text.context("cannot read the set of daemons from standard input")?;
+        let dir = std::env::current_dir().context("cannot find the current directory")?;
+        let set = DeclaredSet::parse(&text, &dir);
+        set.context("standard input is not as expected")
+    }
+
+    fn parse(text: &str, dir: &Path) -> Result<Self> {
         let table: Table = toml::from_str(text).map_err(|error| anyhow!(no_toml(text, &error)))?;
         check_keys("the file", &table, &TOP_KEYS)?;
         let written = match table.get("daemons") {
@@ -107,18 +129,17 @@ impl DeclaredSet {
             Some(toml::Value::Table(daemons)) => daemons.clone(),
             Some(_) => bail!("daemons: expected a table, such as [daemons.Sorter]"),
         };
-        let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
         let mut daemons = BTreeMap::new();
         for (name, written) in written {
             registry::check_installed_name(&name).map_err(|text| anyhow!("daemons: {text}"))?;
-            let declared = declared(&dir, &name, written);
+            let declared = declared(dir, &name, written);
             let declared = declared.with_context(|| format!("daemons.{name}"))?;
             daemons.insert(name, declared);
         }
         preview::check_ports(&daemons)?;
         let order = order(&daemons)?;
         Ok(DeclaredSet {
-            path,
+            path: None,
             daemons,
             order,
         })
@@ -142,12 +163,41 @@ fn check_keys(place: &str, table: &Table, known: &[&str]) -> Result<()> {
     let Some(wrong) = table.keys().find(|key| !known.contains(&key.as_str())) else {
         return Ok(());
     };
+    if let Some(home) = belongs_in(wrong, known) {
+        bail!("{place} has a key `{wrong}`, which belongs {home}");
+    }
     let hint = nearest(wrong, known.iter().copied());
     let hint = hint.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     bail!(
         "{place} has an unknown key `{wrong}`; {hint}known are {}",
         known.join(", ")
     )
+}
+
+/// Returns where a key belongs that stands among keys of another kind: a setting beside the keys of its daemon, or a key of a
+/// daemon at the top of the file.
+fn belongs_in(key: &str, known: &[&str]) -> Option<String> {
+    let is_setting = settings::is_setting(key);
+    if *known == TOP_KEYS {
+        let is_of_daemon = KEYS.contains(&key) || is_setting;
+        return is_of_daemon
+            .then(|| "to a daemon, below a heading such as [daemons.Sorter]".to_owned());
+    }
+    let near = || {
+        let names = settings::names();
+        let near = nearest(key, names.iter().map(String::as_str));
+        near.map(str::to_owned)
+    };
+    match (is_setting, nearest(key, known.iter().copied())) {
+        (true, _) => Some(format!(
+            "in its `settings`, as in `settings = {{ {key} = … }}`"
+        )),
+        // A misspelt key of a daemon.
+        (false, Some(_)) => None,
+        (false, None) => near().map(|near| {
+            format!("in its `settings` if you mean `{near}`, as in `settings = {{ {near} = … }}`")
+        }),
+    }
 }
 
 fn declared(dir: &Path, name: &str, written: toml::Value) -> Result<Declared> {
@@ -172,9 +222,6 @@ fn declared(dir: &Path, name: &str, written: toml::Value) -> Result<Declared> {
     }
     let settings = Value::Object(settings);
     Settings::of(&[&settings]).map_err(|text| anyhow!("settings: {text}"))?;
-    if written.port == Some(0) {
-        bail!("port: expected 1 to 65535, got 0");
-    }
     Ok(Declared {
         file: dir.join(written.file),
         port: written.port,
@@ -225,7 +272,7 @@ fn object(dir: &Path, key: &str, written: Option<Value>) -> Result<Value> {
         None => text,
         Some(file) => {
             let path = dir.join(file);
-            std::fs::read_to_string(&path)
+            text_file::read(&path, FILE_BYTES_MAX)
                 .with_context(|| format!("{key}: cannot read {}", path.display()))?
         }
     };
@@ -276,7 +323,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<DeclaredSet> {
-        DeclaredSet::parse(text, PathBuf::from("/set/dae.toml"))
+        DeclaredSet::parse(text, Path::new("/set"))
     }
 
     #[test]
@@ -316,36 +363,59 @@ mod tests {
         assert_eq!(set.order, ["B", "A"]);
     }
 
+    /// Mistakes, each with a part of its message.
+    const MISTAKES: [(&str, &str); 19] = [
+        ("[daemon.A]", "did you mean `daemons`?"),
+        ("daemons = 1", "[daemons.Sorter]"),
+        ("[daemons.A]\nprot = 1", "did you mean `port`?"),
+        ("[daemons.A]", "file"),
+        (
+            "[daemons.A]\nfile = 'a'\nidle_s = 60",
+            "in its `settings`, as in `settings = { idle_s = … }`",
+        ),
+        (
+            "[daemons.A]\nfile = 'a'\nrestart = { burst_max = 3 }",
+            "`settings = { restart = … }`",
+        ),
+        (
+            "[daemons.A]\nfile = 'a'\nrollback_windw_ms = 5",
+            "if you mean `rollback_window_ms`",
+        ),
+        ("file = 'a'", "below a heading such as [daemons.Sorter]"),
+        ("idle_s = 60", "below a heading such as [daemons.Sorter]"),
+        (
+            "[daemons.A]\nfile = 'a'\nport = 0",
+            "port: expected a whole number from 1 to 65535, got 0",
+        ),
+        (
+            "[daemons.A]\nfile = 'a'\nport = 70000",
+            "port: expected a whole number from 1 to 65535, got 70000",
+        ),
+        ("[daemons.A]\nfile = 'a'\nmode = 'fast'", "subprocess"),
+        ("[daemons.A]\nfile = 'a'\nconfig = 1", "config"),
+        (
+            "[daemons.A]\nfile = 'a'\nconfig = { at = 2026-11-30 }",
+            "date",
+        ),
+        (
+            "[daemons.A]\nfile = 'a'\nsettings = { panics_max = 0 }",
+            "from 1 to",
+        ),
+        (
+            "[daemons.A]\nfile = 'a'\nnice = 3\nsettings = { nice = 4 }",
+            "twice",
+        ),
+        (
+            "[daemons.A]\nfile = 'a'\nafter = ['A']",
+            "circle: A after A",
+        ),
+        ("[daemons.Dae]\nfile = 'a'", "Dae"),
+        ("[daemons.A", "TOML"),
+    ];
+
     #[test]
     fn each_mistake_is_named_with_its_place() {
-        for (text, told) in [
-            ("[daemon.A]", "did you mean `daemons`?"),
-            ("daemons = 1", "[daemons.Sorter]"),
-            ("[daemons.A]\nprot = 1", "did you mean `port`?"),
-            ("[daemons.A]", "file"),
-            ("[daemons.A]\nfile = 'a'\nport = 0", "1 to 65535"),
-            ("[daemons.A]\nfile = 'a'\nport = 70000", "port"),
-            ("[daemons.A]\nfile = 'a'\nmode = 'fast'", "subprocess"),
-            ("[daemons.A]\nfile = 'a'\nconfig = 1", "config"),
-            (
-                "[daemons.A]\nfile = 'a'\nconfig = { at = 2026-11-30 }",
-                "date",
-            ),
-            (
-                "[daemons.A]\nfile = 'a'\nsettings = { panics_max = 0 }",
-                "at least 1",
-            ),
-            (
-                "[daemons.A]\nfile = 'a'\nnice = 3\nsettings = { nice = 4 }",
-                "twice",
-            ),
-            (
-                "[daemons.A]\nfile = 'a'\nafter = ['A']",
-                "circle: A after A",
-            ),
-            ("[daemons.Dae]\nfile = 'a'", "Dae"),
-            ("[daemons.A", "TOML"),
-        ] {
+        for (text, told) in MISTAKES {
             let error = format!("{:#}", parsed(text).unwrap_err());
             assert!(error.contains(told), "{text:?}: {error}");
         }

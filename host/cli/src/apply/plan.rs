@@ -122,7 +122,8 @@ pub(super) fn plan(
     });
     let is_ours = |one: &&PresentDaemon| {
         let from = one.config.applied_from.as_deref();
-        from == Some(set.path.as_path()) && !set.daemons.contains_key(&one.status.name)
+        let is_of_file = from.is_some() && from == set.path.as_deref();
+        is_of_file && !set.daemons.contains_key(&one.status.name)
     };
     let gone = present.iter().filter(is_ours).map(|one| PlannedDaemon {
         name: one.status.name.clone(),
@@ -242,7 +243,7 @@ mod tests {
     #[test]
     fn only_what_the_same_file_had_installed_is_removed_and_only_if_asked() {
         let set = declared::DeclaredSet {
-            path: PathBuf::from("/set/dae.toml"),
+            path: Some(PathBuf::from("/set/dae.toml")),
             daemons: BTreeMap::new(),
             order: Vec::new(),
         };

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use dae_runtime::os::interrupt::Interruptions;
-use dae_runtime::plugin::library;
 use dae_store::lock::lock;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -22,8 +21,8 @@ use super::CallArgs;
 use crate::Session;
 use crate::exit::Fault;
 use crate::guest::DaemonAddress;
+use crate::interrupted::EndMessage;
 use crate::progress::Progress;
-use crate::run::CODE_INTERRUPTED;
 
 /// The significant digits of a latency. Three keep the histogram at some 100 KB.
 const DIGITS: u8 = 3;
@@ -60,14 +59,15 @@ struct LoadReport {
     connections: u64,
     seconds: f64,
     calls_per_s: f64,
-    min_us: f64,
-    mean_us: f64,
-    p50_us: f64,
-    p90_us: f64,
-    p95_us: f64,
-    p99_us: f64,
-    p999_us: f64,
-    max_us: f64,
+    /// The latencies (µs); `None` before the first call has its answer.
+    min_us: Option<f64>,
+    mean_us: Option<f64>,
+    p50_us: Option<f64>,
+    p90_us: Option<f64>,
+    p95_us: Option<f64>,
+    p99_us: Option<f64>,
+    p999_us: Option<f64>,
+    max_us: Option<f64>,
 }
 
 /// The results of one connection.
@@ -145,6 +145,8 @@ impl Load<'_> {
             if let Some(limit) = self.args.timeout {
                 client.wait_at_most(limit);
             }
+            // An early end cancels the calls that are under way.
+            client.reset_at_close();
             anyhow::Ok(client)
         };
         let mut client = connect()?;
@@ -203,15 +205,14 @@ impl LoadResults {
                 return;
             };
             let _turn = lock(&results.printing);
-            let printed = results.print(&session);
-            if let Ok(report) = printed {
-                let (made, calls) = (report.calls, results.calls);
-                let name = interruption.name();
-                session
-                    .out
-                    .note(&format!("{name} after {made} of {calls} calls"));
-            }
-            library::exit(CODE_INTERRUPTED);
+            // If nobody reads the figures, the end is all that is left to tell.
+            let made = results.print(&session).map_or(0, |report| report.calls);
+            let message = EndMessage {
+                text: format!("after {made} of {} calls", results.calls),
+                hint: None,
+                has_code: true,
+            };
+            message.say(&session, interruption);
         };
         // Without the thread, the signal has no effect until the calls are made.
         let _ = thread::Builder::new()
@@ -249,9 +250,10 @@ fn summary(guests: &[Mutex<OneGuest>], seconds: f64) -> Result<(Histogram<u64>, 
         errors += guest.errors;
         first_error = first_error.or_else(|| guest.first_error.clone());
     }
-    let quantile = |percent: f64| microseconds(latencies.value_at_percentile(percent));
-    let [p50_us, p90_us, p95_us, p99_us, p999_us] = QUANTILES.map(quantile);
     let calls = latencies.len();
+    let known = |us: f64| (calls > 0).then_some(us);
+    let quantile = |percent: f64| known(microseconds(latencies.value_at_percentile(percent)));
+    let [p50_us, p90_us, p95_us, p99_us, p999_us] = QUANTILES.map(quantile);
     #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
     let calls_per_s = (calls as f64 / seconds).round();
     let report = LoadReport {
@@ -261,14 +263,14 @@ fn summary(guests: &[Mutex<OneGuest>], seconds: f64) -> Result<(Histogram<u64>, 
         connections: guests.len() as u64,
         seconds,
         calls_per_s,
-        min_us: microseconds(latencies.min()),
-        mean_us: (latencies.mean() / 100.0).round() / 10.0,
+        min_us: known(microseconds(latencies.min())),
+        mean_us: known((latencies.mean() / 100.0).round() / 10.0),
         p50_us,
         p90_us,
         p95_us,
         p99_us,
         p999_us,
-        max_us: microseconds(latencies.max()),
+        max_us: known(microseconds(latencies.max())),
     };
     Ok((latencies, report))
 }
@@ -301,7 +303,8 @@ fn text(latencies: &Histogram<u64>, report: &LoadReport) -> String {
         ("p99.9", report.p999_us),
         ("max", report.max_us),
     ];
-    let facts = facts.map(|(name, value)| format!("{name} {}", time(value)));
+    let or_dash = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), time);
+    let facts = facts.map(|(name, value)| format!("{name} {}", or_dash(value)));
     text.push_str(&facts.join("  "));
     text.push('\n');
     let rows = rows(latencies);
@@ -371,6 +374,20 @@ mod tests {
             assert!(rows.len() <= ROWS_MAX + 2, "{rows:?}");
             assert!(rows.is_sorted_by(|a, b| a.0 < b.0), "{rows:?}");
         }
+    }
+
+    #[test]
+    fn before_the_first_answer_there_is_no_latency() {
+        let guests = [Mutex::new(OneGuest::new().unwrap())];
+        let (latencies, report) = summary(&guests, 1.0).unwrap();
+        let text = text(&latencies, &report);
+        assert!(text.contains("min -  p50 -"), "{text}");
+        assert_eq!(text.trim_end().lines().count(), 2, "{text}");
+        let report = serde_json::to_value(report).unwrap();
+        assert_eq!(report["p99_us"], serde_json::Value::Null);
+        lock(&guests[0]).latencies.saturating_record(5_000);
+        let (_, report) = summary(&guests, 1.0).unwrap();
+        assert_eq!(report.min_us, Some(5.0));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::super::Session;
 use super::super::exit::Fault;
 use super::{CONTROL_TAG, Client, Stream, is_over_time};
 use dae_runtime::os::control_client::ControlClient;
+use dae_runtime::peers::reset::reset_at_close;
 use dae_runtime::peers::self_connection::is_to_itself;
 use dae_store::atomic_file::DiskFault;
 use dae_store::report::Greeting;
@@ -156,6 +157,16 @@ impl Client<TcpStream> {
         self.stream
     }
 
+    /// Returns another handle of the connection. `None` if the system has none left.
+    pub(crate) fn handle(&self) -> Option<TcpStream> {
+        self.stream.try_clone().ok()
+    }
+
+    /// Makes the end of the connection cancel the command that runs on it.
+    pub(crate) fn reset_at_close(&self) {
+        reset_at_close(&self.stream);
+    }
+
     /// Sets the limit for an answer, for any daemon.
     pub(crate) fn wait_at_most(&mut self, limit: Duration) {
         self.answer_max = Some(limit);
@@ -166,7 +177,9 @@ impl Client<TcpStream> {
 fn not_listening(name: &str, address: SocketAddr) -> Fault {
     Fault::Refused {
         code: "not-running".to_owned(),
-        message: format!("{name} does not listen at {address} any more"),
+        message: format!(
+            "{name} does not listen at {address} any more, since it was stopped or moved just now; `dae-host status {name}` shows it"
+        ),
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::report;
 use crate::Session;
+use crate::client::Client;
 use crate::exit::Fault;
 use crate::interrupted;
 use dae_runtime::os::wording::EDITOR_DEFAULT;
@@ -37,9 +38,7 @@ pub(super) fn edit(session: &Session, name: &str, is_agreed: bool) -> Result<()>
         let text = "--edit needs a terminal; `config NAME set PATH=VALUE` doesn't";
         return Err(Fault::Usage(text.to_owned()).into());
     }
-    let mut client = interrupted::client(session)?;
-    let present: DaemonConfig = client.ask("config", &[name])?;
-    drop(client);
+    let present: DaemonConfig = Client::control(session)?.ask("config", &[name])?;
     let before = text_of(&present)?;
     let mut file = tempfile::Builder::new()
         .prefix("dae-host-")
@@ -116,8 +115,8 @@ fn apply(session: &Session, present: &DaemonConfig, (text, is_agreed): (&str, bo
         dry_run: true,
         ..ConfigureRequest::default()
     };
-    let mut client = interrupted::client(session)?;
-    let preview: Configured = client.ask("configure", &[&request])?;
+    // Until the person has agreed, a signal finds nothing to tell of.
+    let preview: Configured = Client::control(session)?.ask("configure", &[&request])?;
     if !is_agreed || preview.takes_effect == TakesEffect::Unchanged {
         report(session, &preview)?;
     }
@@ -128,7 +127,7 @@ fn apply(session: &Session, present: &DaemonConfig, (text, is_agreed): (&str, bo
         bail!("nothing was changed");
     }
     request.dry_run = false;
-    let done: Configured = client.ask("configure", &[&request])?;
+    let done: Configured = interrupted::client(session)?.ask("configure", &[&request])?;
     report(session, &done)
 }
 

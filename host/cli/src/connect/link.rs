@@ -24,6 +24,7 @@ use super::super::guest::DaemonAddress;
 use super::super::incoming::{self, Incoming, Refusal, array, one};
 use super::super::signatures::{self, Commands};
 use super::news::News;
+use dae_runtime::peers::reset::reset_at_close;
 use dae_store::lock::lock;
 
 /// The longest line that is read (bytes): far above the protocol's usual limit.
@@ -127,8 +128,9 @@ impl Link {
             let is_pending = state.pending.take().is_some();
             if is_pending {
                 state.is_cancelled = true;
-                // The host cancels the command of a connection that is closed. The reading thread makes another one.
+                // The host cancels the command of a connection that is reset. The reading thread makes another one.
                 if let Some(stream) = state.stream.take() {
+                    reset_at_close(&stream);
                     let _ = stream.shutdown(Shutdown::Both);
                 }
                 // The receiver ends with the program.
@@ -136,6 +138,12 @@ impl Link {
             }
             is_pending
         }
+    }
+
+    /// Returns a function that makes the end of the program cancel the pending call.
+    pub(super) fn at_the_end(&self) -> impl FnOnce() + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || lock(&shared.state).stream.iter().for_each(reset_at_close)
     }
 
     /// Sends a message and waits for its result. Passes each part of it to `take`; `None` if the items were the result.

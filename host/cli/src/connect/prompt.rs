@@ -158,6 +158,9 @@ fn history(session: &Session, name: &str) -> Result<Option<FileBackedHistory>> {
     if !file.exists() {
         atomic_file::write(&file, b"")?;
     }
+    // The editor would wait for a pipe.
+    let opened = atomic_file::open(&file);
+    drop(opened.with_context(|| format!("cannot read the history {}", file.display()))?);
     let history = FileBackedHistory::with_file(HISTORY_LINES, file.clone());
     let history = history.with_context(|| format!("cannot read the history {}", file.display()))?;
     Ok(Some(history))

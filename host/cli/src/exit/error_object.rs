@@ -65,11 +65,11 @@ impl ErrorObject {
         }
     }
 
-    /// Returns the object of a command that a signal ends. The process ends by the signal, so it has no exit code.
-    pub(crate) fn interrupted(message: &str, hint: String) -> Self {
+    /// Returns the object of a command that a signal ends. A process that ends by the signal itself has no exit code.
+    pub(crate) fn interrupted(message: &str, hint: Option<String>, exit_code: Option<u8>) -> Self {
         ErrorObject {
-            hint: Some(hint),
-            exit_code: None,
+            hint,
+            exit_code,
             ..ErrorObject::new("interrupted", message)
         }
     }

@@ -53,6 +53,42 @@ fn departures_are_listed_by_name_the_newest_first() {
     assert!(archive.state("B", LAST).is_err());
 }
 
+/// A state that can't be removed stays where it is. Each try leaves the archive as the one before.
+#[test]
+fn an_uninstall_whose_state_cannot_be_removed_adds_no_departure_each_time() {
+    let (dir, archive) = scene();
+    let home = Home::at(dir.path().join("home"));
+    let states = Snapshots::of(&home);
+    let StoredState::State(state) = state(1) else {
+        panic!("a state");
+    };
+    // A directory in the file's place can't be replaced or removed, so the state stays in memory.
+    let in_the_way = home.states_dir().join("A.json");
+    fs::create_dir(&in_the_way).unwrap();
+    states.keep("A", &state).unwrap_err();
+    let entry = || {
+        let hash = "ab".repeat(32);
+        let text = format!(r#"{{"plugin": "Sample", "version": "1", "hash": "{hash}"}}"#);
+        serde_json::from_str::<Entry>(&text).unwrap()
+    };
+    for _ in 0..3 {
+        let noted = archive.note_leaving("A", entry()).unwrap();
+        assert!(noted.is_some());
+        assert!(archive.leave(&states, "A", Some(entry())).is_err());
+        assert_eq!(archive.list("A").unwrap().len(), 1, "the note alone");
+    }
+    fs::remove_dir(&in_the_way).unwrap();
+    let noted = archive.note_leaving("A", entry()).unwrap().unwrap();
+    assert!(
+        archive
+            .leave(&states, "A", Some(entry()))
+            .unwrap()
+            .is_some()
+    );
+    archive.take_back("A", &noted);
+    assert_eq!(archive.list("A").unwrap().len(), 1, "the state");
+}
+
 #[test]
 fn nothing_is_kept_of_nothing_and_a_damaged_state_is_kept_as_it_is() {
     let (_dir, archive) = scene();

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::DaeEventKind as Kind;
 use super::{DaeEvent, DaeEventKind};
 use crate::restart_rule::span;
 
@@ -39,7 +40,6 @@ impl DaeEventKind {
     /// Returns the event's weight.
     #[must_use]
     pub fn weight(&self) -> EventWeight {
-        use DaeEventKind as Kind;
         match self {
             Kind::Started
             | Kind::Asleep { .. }
@@ -69,11 +69,13 @@ impl DaeEventKind {
             | Kind::Degraded { .. }
             | Kind::RolledBack { .. }
             | Kind::Quarantined { .. }
+            | Kind::HistoryLost { .. }
             | Kind::Missed { .. } => EventWeight::Warning,
             Kind::Crashed { .. }
             | Kind::CrashLoop { .. }
             | Kind::Failed { .. }
             | Kind::StateUnsaved { .. }
+            | Kind::Unrecorded { .. }
             | Kind::DiskFailed { .. } => EventWeight::Error,
         }
     }
@@ -82,10 +84,12 @@ impl DaeEventKind {
 /// Formats what has happened, without the time and the daemon's name.
 impl fmt::Display for DaeEventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use DaeEventKind as Kind;
         match self {
             Kind::Installed { version, hash } => file(f, "installed", version, hash),
-            Kind::SettingsChanged { changed } => write!(f, "changed: {}", changed.join(", ")),
+            Kind::SettingsChanged { changed } => {
+                let changed: Vec<String> = changed.iter().map(ToString::to_string).collect();
+                write!(f, "changed: {}", changed.join(", "))
+            }
             Kind::Started => f.write_str("starting"),
             Kind::Ready => f.write_str("ready"),
             Kind::Reloaded {
@@ -102,7 +106,7 @@ impl fmt::Display for DaeEventKind {
                 change,
                 reason: why,
             } => write!(f, "{change} refused: {why}"),
-            Kind::Crashed { cause } => write!(f, "crashed: {cause}"),
+            Kind::Crashed { cause, .. } => write!(f, "crashed: {cause}"),
             Kind::RestartPlanned { cause, wait_ms, .. } => {
                 match wait_ms {
                     0 => f.write_str("restart at once")?,
@@ -110,9 +114,9 @@ impl fmt::Display for DaeEventKind {
                 }
                 reason(f, "", cause)
             }
-            Kind::Degraded { cause } => write!(f, "degraded: {cause}"),
+            Kind::Degraded { cause, .. } => write!(f, "degraded: {cause}"),
             Kind::CrashLoop { cause, .. } => write!(f, "crash loop: {cause}"),
-            Kind::Failed { cause } => write!(f, "failed: {cause}"),
+            Kind::Failed { cause, .. } => write!(f, "failed: {cause}"),
             Kind::Finished => f.write_str("finished"),
             other => rarer_event(other, f),
         }
@@ -121,13 +125,15 @@ impl fmt::Display for DaeEventKind {
 
 /// Formats an event that is rarer than a restart.
 fn rarer_event(kind: &DaeEventKind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    use DaeEventKind as Kind;
     match kind {
-        Kind::RolledBack { cause } => write!(f, "rolled back: {cause}"),
+        Kind::RolledBack { cause, .. } => write!(f, "rolled back: {cause}"),
         Kind::Quarantined { hash, reason: why } => {
             write!(f, "file {} quarantined: {why}", short(hash))
         }
-        Kind::StateUnsaved { cause } => write!(f, "its state was not saved: {cause}"),
+        Kind::StateUnsaved { cause, .. } => write!(f, "its state was not saved: {cause}"),
+        Kind::Unrecorded { change, cause, .. } => {
+            write!(f, "{change} is done, and won't outlive the host: {cause}")
+        }
         Kind::Asleep { .. } => f.write_str("asleep"),
         Kind::Woken { command } => write!(f, "woken by the command {command}"),
         Kind::Stopped => f.write_str("stopped"),
@@ -164,7 +170,12 @@ fn host_event(kind: &DaeEventKind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         DaeEventKind::HostEnding => f.write_str("the host is ending"),
         DaeEventKind::HostEnded => f.write_str("the host has ended"),
-        DaeEventKind::DiskFailed { cause } => f.write_str(cause),
+        DaeEventKind::DiskFailed { cause, .. } => f.write_str(cause),
+        DaeEventKind::HistoryLost { path } => write!(
+            f,
+            "{}, or a directory above it, was moved or removed; it is made anew, without the events before",
+            path.display()
+        ),
         DaeEventKind::DiskWorks { lost } => {
             write!(
                 f,

@@ -160,7 +160,7 @@ impl Home {
     fn held(&self) -> HomeBusy {
         let mut text = String::new();
         // While the holder writes the file, its text is missing; the error then names no process.
-        if let Ok(file) = File::open(self.lock_file()) {
+        if let Ok(file) = atomic_file::open(&self.lock_file()) {
             let _ = file.take(TEXT_BYTES_MAX).read_to_string(&mut text);
         }
         let holder = serde_json::from_str::<Holder>(&text).ok();

@@ -13,8 +13,9 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::os::advice::is_in_use;
+use crate::os::disk;
 use crate::os::file_name;
-use crate::os::log_file::{can_be_renamed, is_removed};
+use crate::os::log_file::{can_be_renamed, is_at};
 use crate::os::private;
 
 /// The size at which a file is rotated (bytes). It holds some hours of a talkative daemon, and any editor can open it.
@@ -82,6 +83,8 @@ pub(crate) struct LogFile {
     /// prevented, so that not every line tries again.
     rotated_at: u64,
     open: Option<OpenLog>,
+    /// True once somebody has moved or removed the file that was written to, until [`LogFile::take_displaced`].
+    is_displaced: bool,
 }
 
 #[derive(Debug)]
@@ -98,6 +101,7 @@ impl LogFile {
             file_bytes_max: FILE_BYTES_MAX,
             rotated_at: FILE_BYTES_MAX,
             open: None,
+            is_displaced: false,
         }
     }
 
@@ -136,13 +140,20 @@ impl LogFile {
     }
 
     fn opened(&mut self) -> io::Result<&mut OpenLog> {
-        // Somebody may have removed the file; nobody could read what is written to it.
-        let usable = self.open.take().filter(|open| !is_removed(&open.file));
-        let open = match usable {
-            Some(open) => open,
-            None => OpenLog::at(&self.path)?,
+        // Somebody may have moved or removed the file; nobody would read what is written to it.
+        let open = match self.open.take() {
+            Some(open) if is_at(&open.file, &self.path) => open,
+            before => {
+                self.is_displaced |= before.is_some();
+                OpenLog::at(&self.path)?
+            }
         };
         Ok(self.open.insert(open))
+    }
+
+    /// Returns whether somebody has moved or removed the file since the last call, so that its lines are elsewhere.
+    pub(crate) fn take_displaced(&mut self) -> bool {
+        std::mem::take(&mut self.is_displaced)
     }
 
     /// Rotates the files. An empty current file stays, since then a single line exceeds the limit. All stay as long as
@@ -172,6 +183,8 @@ impl OpenLog {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         private::set_owners_mode(&mut options);
+        // A pipe in the file's place takes no more than its reader reads.
+        disk::never_wait(&mut options);
         let mut file = options.open(path)?;
         end_line(&mut file)?;
         let metadata = file.metadata()?;

@@ -25,6 +25,7 @@ use super::{LogQuery, Record};
 use crate::atomic_file::DiskFault;
 use crate::lock::lock;
 use crate::os::journald::JournaldSocket;
+use crate::os::private;
 use crate::registry::DAE_NAME;
 
 /// The number of records a follower may lag behind before it misses some. Its `recv` then returns an error.
@@ -148,9 +149,18 @@ impl Journal {
     fn keep(&self, daemon: &str, json: &[u8]) -> Result<(), DiskFault> {
         let path = file::path_of(&self.0.logs_dir, daemon);
         let file = lock(&self.0.files).get(&path);
-        lock(&file)
-            .append(json)
-            .map_err(|e| DiskFault::new(&e, "write the log", &path))
+        let mut file = lock(&file);
+        let kept = match file.append(json) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = private::make_owners_directory(&self.0.logs_dir);
+                made.and_then(|()| file.append(json)).inspect(|()| {
+                    let text = "the directory of the logs was moved or removed; it is made anew, without the earlier records";
+                    self.insist("warn", text.to_owned());
+                })
+            }
+            kept => kept,
+        };
+        kept.map_err(|e| DiskFault::new(&e, "write the log", &path))
     }
 
     fn hand_on(&self, record: Record) {
@@ -233,6 +243,27 @@ mod tests {
             }
         });
         assert_eq!(journal.tail(Some("A"), 999, usize::MAX).unwrap().len(), 200);
+    }
+
+    #[test]
+    fn a_directory_that_somebody_moves_is_made_anew_and_that_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        let journal = Journal::open(&logs, Console::Off).unwrap();
+        journal.write(record("A", "before"));
+        let mut follower = journal.subscribe();
+        fs::rename(&logs, dir.path().join("moved")).unwrap();
+        journal.write(record("A", "behind"));
+        journal.write(record("A", "last"));
+        let tail = journal.tail(Some("A"), 9, usize::MAX).unwrap();
+        assert_eq!(messages(&tail), ["behind", "last"]);
+        let mut told = Vec::new();
+        while let Ok(record) = follower.try_recv() {
+            told.push(record.message.clone());
+        }
+        assert!(told[0].contains("moved or removed"), "{told:?}");
+        assert_eq!(told[1..], ["behind", "last"]);
     }
 
     #[test]

@@ -179,11 +179,6 @@ pub(crate) fn each_line_from_last(
 fn open_all(present: &Path) -> Result<Vec<(PathBuf, File)>, DiskFault> {
     let mut opened: Vec<(PathBuf, File)> = Vec::new();
     for path in file::paths(present) {
-        // A pipe that somebody has put there would hold the reader for ever.
-        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            let error = io::Error::other("it is no regular file");
-            return Err(DiskFault::new(&error, "read", &path));
-        }
         let file = match atomic_file::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             result => result.map_err(|e| DiskFault::new(&e, "read", &path))?,

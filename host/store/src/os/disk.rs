@@ -8,11 +8,11 @@ mod windows;
 
 #[cfg(unix)]
 pub(crate) use unix::{
-    open, read, remove, rename, replace, sync_before_rename, sync_directory, sync_later,
-    temporary_in, with_one_wait,
+    is_own_descriptor, never_wait, open, open_anything, read, remove, rename, replace,
+    sync_before_rename, sync_directory, sync_later, temporary_in, with_one_wait,
 };
 #[cfg(windows)]
 pub(crate) use windows::{
-    open, read, remove, rename, replace, sync_before_rename, sync_directory, sync_later,
-    temporary_in, with_one_wait,
+    is_own_descriptor, never_wait, open, open_anything, read, remove, rename, replace,
+    sync_before_rename, sync_directory, sync_later, temporary_in, with_one_wait,
 };

@@ -6,6 +6,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{can_be_renamed, is_removed};
+pub(crate) use unix::{can_be_renamed, is_at};
 #[cfg(windows)]
-pub(crate) use windows::{can_be_renamed, is_removed};
+pub(crate) use windows::{can_be_renamed, is_at};

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use dae_runtime::os::file_stamp::FileStamp;
+use dae_store::atomic_file;
 
 /// The largest file whose content is compared (bytes). Sources are smaller; data beside them may not be.
 const COMPARED_BYTES_MAX: u64 = 4 << 20;
@@ -141,7 +142,7 @@ impl Tree {
             return known.clone();
         }
         let is_compared = stamp.bytes() <= COMPARED_BYTES_MAX;
-        let bytes = is_compared.then(|| std::fs::read(path).ok()).flatten();
+        let bytes = is_compared.then(|| atomic_file::read(path).ok()).flatten();
         File {
             stamp,
             content: bytes.map(|bytes| blake3::hash(&bytes)),

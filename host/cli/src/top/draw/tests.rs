@@ -8,7 +8,7 @@ use ratatui::style::{Color, Modifier};
 use super::*;
 use crate::list::SortColumn;
 use crate::top::state::{Described, DescribedInstance, HostAction, Message, PaneKind};
-use dae_store::event::{DaeEvent, DaeEventKind};
+use dae_store::event::{CauseKind, DaeEvent, DaeEventKind};
 use dae_store::log::Record;
 use dae_store::report::{Mode, Status};
 use dae_store::usage::{CommandRates, CpuKind, Usage};
@@ -205,6 +205,7 @@ fn the_other_panes_show_events_and_commands() {
     let mut state = state();
     let degraded = DaeEventKind::Degraded {
         cause: "it is slow".to_owned(),
+        cause_kind: CauseKind::HeldThread,
     };
     let event = DaeEvent::now("Counter", Some(2), degraded);
     state.take(Message::Happened(vec![event]));

@@ -44,6 +44,12 @@ impl Interruption {
         self.0 == Signal::INT.as_raw()
     }
 
+    /// Returns the exit code that a shell shows for a program that it ended.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        u8::try_from(128 + self.0).unwrap_or(u8::MAX)
+    }
+
     /// Ends the process as the signal would have done.
     pub fn take_effect(self) {
         let _ = low_level::emulate_default_handler(self.0);

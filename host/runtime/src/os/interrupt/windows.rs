@@ -67,6 +67,12 @@ impl Interruption {
         self.0 == CTRL_C
     }
 
+    /// Returns the exit code by which a program says that it was interrupted, as on other systems.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        130
+    }
+
     /// Ends the process as the event would have done.
     pub fn take_effect(self) {
         library::exit_at_once(STATUS_CONTROL_C_EXIT);

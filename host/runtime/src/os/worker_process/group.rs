@@ -111,7 +111,7 @@ impl GroupRecords {
     pub fn end_left(&self) -> usize {
         let entries = fs::read_dir(&self.directory).into_iter().flatten();
         let end = |entry: fs::DirEntry| {
-            let text = fs::read(entry.path()).unwrap_or_default();
+            let text = atomic_file::read(&entry.path()).unwrap_or_default();
             let group = serde_json::from_slice::<ProcessGroup>(&text).ok();
             let left = group.map_or(0, |group| group.kill_left());
             let _ = fs::remove_file(entry.path());

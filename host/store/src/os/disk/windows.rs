@@ -4,12 +4,13 @@
 //! while.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile, TempPath};
 
 use crate::os::advice::is_in_use;
+use crate::os::handle;
 use crate::os::in_use::{self, retried};
 
 #[cfg(test)]
@@ -29,14 +30,35 @@ pub(crate) fn with_one_wait<T>(work: impl FnOnce() -> T) -> T {
     in_use::with_one_wait(work)
 }
 
-/// Opens a file for reading, as soon as a program that doesn't share it lets go of it.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+/// Opens whatever is there for reading, as soon as a program that doesn't share it lets go of it.
+pub(crate) fn open_anything(path: &Path) -> io::Result<File> {
     retried(is_in_use, || File::open(path))
 }
 
-/// Reads a file.
+/// Does nothing: no pipe has a name among the files.
+pub(crate) fn never_wait(_options: &mut OpenOptions) {}
+
+/// Opens a file on a disk for reading. A pipe or a device is refused, which may have no end.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let file = open_anything(path)?;
+    match handle::is_on_disk(&file) {
+        true => Ok(file),
+        false => Err(io::Error::other(
+            "expected a regular file, got a pipe or a device",
+        )),
+    }
+}
+
+/// Reads a file on a disk.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    retried(is_in_use, || fs::read(path))
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Returns false: descriptors have no paths here.
+pub(crate) fn is_own_descriptor(_path: &Path) -> bool {
+    false
 }
 
 /// Removes a file.

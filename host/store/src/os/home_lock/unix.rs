@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
+use crate::os::disk;
 use crate::os::private;
 
 #[cfg(test)]
@@ -28,7 +29,7 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
 
 /// Returns whether a process has locked the file.
 pub(crate) fn is_held(path: &Path) -> bool {
-    let shared = File::open(path).map(|file| file.try_lock_shared());
+    let shared = disk::open_anything(path).map(|file| file.try_lock_shared());
     matches!(shared, Ok(Err(TryLockError::WouldBlock)))
 }
 

@@ -13,9 +13,10 @@ use crate::os::handle;
 #[cfg(test)]
 mod tests;
 
-/// Returns whether somebody has removed an open file.
-pub(crate) fn is_removed(file: &File) -> bool {
-    handle::is_removed(file).is_ok_and(|is_removed| is_removed)
+/// Returns whether the path still leads to an open file. Somebody may have removed it; a directory with an open file in it
+/// can't be moved.
+pub(crate) fn is_at(file: &File, _path: &Path) -> bool {
+    !handle::is_removed(file).is_ok_and(|is_removed| is_removed)
 }
 
 /// Returns whether nobody keeps the file from being renamed or replaced. Missing files count as such.

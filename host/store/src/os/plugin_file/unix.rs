@@ -1,19 +1,18 @@
 //! Opens a plugin's file without waiting: it may have become a pipe that nobody writes to.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+
+use crate::os::disk;
 
 #[cfg(test)]
 mod tests;
 
 /// Opens the file for reading, without waiting.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
-    options.open(path)
+    disk::open_anything(path)
 }
 
 /// Returns false: every file has metadata.

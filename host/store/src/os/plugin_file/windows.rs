@@ -15,7 +15,7 @@ mod tests;
 
 /// Opens the file for reading, as soon as a program that doesn't share it lets go of it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    disk::open(path)
+    disk::open_anything(path)
 }
 
 /// Returns whether the error is that of a device which has no metadata, such as `NUL`.
