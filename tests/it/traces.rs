@@ -128,6 +128,25 @@ fn one_command_of_a_flood_belongs_to_the_trace() {
     }
 }
 
+/// A guest is handed off at rest, which it also is between the line that names a trace and the command.
+#[test]
+fn a_trace_that_ends_a_batch_belongs_to_the_command_of_the_next() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let mut guest = ecosystem.install("Traced", "traced", flags);
+        for round in 0..20 {
+            let untraced = "trace []\n".repeat(10);
+            guest.send(format!("{untraced}{}", named(&parent())));
+            for _ in 0..10 {
+                assert_eq!(guest.message().result().expect("a reply"), Value::Null);
+            }
+            let traced = guest.ask("trace", &json!([]));
+            assert!(traced.is_string(), "round {round}: {traced}");
+            assert_eq!(spans(&traced).len(), 1);
+        }
+    }
+}
+
 #[test]
 fn a_command_keeps_its_trace_while_it_waits_for_its_daemon() {
     let on_demand = json!({"start": "on-demand"}).to_string();

@@ -67,11 +67,10 @@ impl TraceExport {
         match tokio::time::timeout(LAST_SPANS_MAX, sent).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!("the last spans of traces are lost: {error}"),
-            Ok(Err(_)) | Err(_) => {
-                tracing::warn!(
-                    "the last spans of traces are lost: the collector took longer than {LAST_SPANS_MAX:?}"
-                );
-            }
+            Ok(Err(error)) => tracing::error!("the last spans of traces are lost: {error}"),
+            Err(_) => tracing::warn!(
+                "the last spans of traces are lost: the collector took longer than {LAST_SPANS_MAX:?}"
+            ),
         }
     }
 }
@@ -106,9 +105,10 @@ fn check_transport() -> Result<()> {
 
 /// Returns the description of this host in the traces.
 fn resource() -> Resource {
-    let names = variable("OTEL_RESOURCE_ATTRIBUTES");
+    let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    let mut keys = attributes.split(',').filter_map(|one| one.split_once('='));
     let is_named = variable("OTEL_SERVICE_NAME").is_some()
-        || names.is_some_and(|all| all.contains("service.name="));
+        || keys.any(|(key, _)| key.trim() == "service.name");
     let builder = Resource::builder();
     let builder = match is_named {
         true => builder,

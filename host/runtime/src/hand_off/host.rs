@@ -55,8 +55,11 @@ pub(crate) trait WorkerLink: Send + Sync {
     /// Makes the subprocess close its copy of the socket.
     fn send_reclaim(&self, id: u64);
 
-    /// Cancels the command that the subprocess began for the guest of this hand-off, if there is one.
-    fn cancel_begun(&self, id: u64);
+    /// Cancels the command that the subprocess began for the guest of that hand-off, if there is one.
+    fn cancel_begun(&self, id: u64, guest: u64);
+
+    /// Notes that a guest has read so many bytes of its replies, or never will.
+    fn note_read(&self, guest: u64, bytes: usize);
 
     /// Kills the subprocess for this reason.
     fn kill(&self, cause: &str);
@@ -164,25 +167,33 @@ impl HostHandOffs {
 
     /// Takes a guest that the subprocess hands back, and calls `is_taken` before the guest's task knows of it. If no task
     /// waits for it, returns the guest and the number of bytes of its replies.
+    ///
+    /// # Errors
+    /// The subprocess has handed it back before.
     pub(crate) fn on_hand_back(
         &self,
         (id, back): (u64, HandedBack),
         hand_off_state: Option<&HandOffState>,
         is_taken: impl FnOnce(),
-    ) -> Option<(u64, usize)> {
+    ) -> Result<Option<(u64, usize)>, String> {
         let mut table = lock(&self.table);
         // A hand-off that was seized is no longer in the table, and its unread bytes no longer count.
-        let entry = table.by_id.get(&id).cloned()?;
+        let Some(entry) = table.by_id.get(&id).cloned() else {
+            return Ok(None);
+        };
         let mut last_report = lock(&entry.last_report);
         if last_report.is_abandoned {
             table.forget(entry.place, hand_off_state);
-            return Some((entry.guest_id, back.unread()));
+            return Ok(Some((entry.guest_id, back.unread())));
+        }
+        if last_report.back.is_some() {
+            return Err("a guest that is handed back twice".to_owned());
         }
         is_taken();
         last_report.back = Some(back);
         drop(last_report);
         entry.guest.wake();
-        None
+        Ok(None)
     }
 
     /// Ends all hand-offs, after the subprocess and all of its group have ended.
@@ -439,11 +450,22 @@ impl HandOff {
 
     fn complete(&mut self, back: Returned) -> Poll<(TcpStream, Returned)> {
         self.forget();
+        if back.handed.waiting.is_empty() {
+            // A return that came after this one was looked for may have brought one.
+            self.cancel_begun();
+        }
         match self.socket.take() {
             Some(socket) => Poll::Ready((socket, back)),
             // The socket is taken only once.
             None => Poll::Pending,
         }
+    }
+
+    fn cancel_begun(&self) {
+        let HandOffEntry {
+            place, guest_id, ..
+        } = *self.entry;
+        self.link.cancel_begun(place.id, guest_id);
     }
 
     fn forget(&self) {
@@ -459,15 +481,16 @@ impl Drop for HandOff {
         // The subprocess has a copy of the socket, and may be using it. Then it hands the guest back, and the return is
         // discarded.
         let _ = socket.shutdown(std::net::Shutdown::Both);
-        let is_back = {
+        let back = {
             let mut last_report = lock(&self.entry.last_report);
             last_report.is_abandoned = true;
-            last_report.back.is_some()
+            last_report.back.take()
         };
-        if is_back {
-            self.link.cancel_begun(self.entry.place.id);
+        if let Some(back) = &back {
+            self.cancel_begun();
+            self.link.note_read(self.entry.guest_id, back.unread());
         }
-        if is_back || self.hand_off_state.recall(self.entry.place) == Custody::Now {
+        if back.is_some() || self.hand_off_state.recall(self.entry.place) == Custody::Now {
             self.link.send_reclaim(self.entry.place.id);
             self.forget();
         }

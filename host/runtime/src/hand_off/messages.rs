@@ -88,7 +88,7 @@ impl HandedBack {
 
     /// Returns the head of the payload. The parts `replies`, `last`, `waiting` and `rest` follow it.
     pub fn head(&self) -> [u8; HEAD_BYTES] {
-        // Both are bounded: by the worker's buffer of replies, and by a reply's limit.
+        // All are bounded: by the worker's buffer of replies, by a reply's limit, and by the longest line.
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mut head = [0; HEAD_BYTES];
         let panicked = self.panicked.map(|one| (one.took_ns, one.command));

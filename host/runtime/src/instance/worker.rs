@@ -275,7 +275,7 @@ impl Worker {
             }
             // Before the frames: one of them may cancel such a command.
             for (of, command) in wire.take_begun() {
-                self.run_one(of, command, None);
+                self.run_begun(of, command);
             }
             if let Some(grace) = self.take_frames(&served)? {
                 return self.end(served, grace).await;
@@ -386,6 +386,7 @@ impl Worker {
 
     async fn end(mut self, served: ServingDaemon, grace: Duration) -> io::Result<()> {
         self.hand_offs.end().await;
+        drop(self.wire.take_begun());
         self.calls.clear();
         drop(std::mem::take(&mut self.running));
         let ended = self.while_hearing(served.instance.end(grace)).await?;

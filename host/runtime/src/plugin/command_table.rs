@@ -182,8 +182,14 @@ impl CommandTable {
         self
     }
 
+    /// Returns whether the author has given the command a time limit of its own.
+    fn has_limit(&self, index: u32) -> bool {
+        let limit = self.limits.get(index as usize);
+        limit.is_some_and(Option::is_some)
+    }
+
     /// Returns the index of a command that may end within its first call, so that a guest's thread may start it: one that
-    /// ends there in any case, or a future without parts, which may not have to wait.
+    /// ends there in any case, or a future without parts and without a limit of its own, which may not have to wait.
     #[inline]
     pub(crate) fn may_end_at_once<'c>(
         &self,
@@ -197,7 +203,7 @@ impl CommandTable {
             CommandEntry::Own {
                 index,
                 runs: RunsOn::Later,
-            } if !self.sends_parts(index) => Some((index, known)),
+            } if !self.sends_parts(index) && !self.has_limit(index) => Some((index, known)),
             _ => None,
         }
     }

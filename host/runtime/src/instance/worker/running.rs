@@ -116,6 +116,20 @@ impl Worker {
         pending: Pending,
         reservation: Option<Arc<Reservation>>,
     ) {
+        self.add_running(of, (pending, false), reservation);
+    }
+
+    /// Goes on with a command that has begun and waits.
+    pub(super) fn run_begun(&mut self, of: CallOf, pending: Pending) {
+        self.add_running(of, (pending, true), None);
+    }
+
+    fn add_running(
+        &mut self,
+        of: CallOf,
+        (pending, is_polled): (Pending, bool),
+        reservation: Option<Arc<Reservation>>,
+    ) {
         let (sender, cancelled) = tokio::sync::oneshot::channel();
         self.calls.insert(of.id, sender);
         self.running.push(RunningCall {
@@ -123,7 +137,7 @@ impl Worker {
             budget: Arc::clone(&self.room),
             pending: Some(pending),
             is_freed: false,
-            is_polled: false,
+            is_polled,
             _reservation: reservation,
             hand_off_state: self.hand_off_state.clone(),
             cancelled,

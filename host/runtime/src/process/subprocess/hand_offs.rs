@@ -56,15 +56,23 @@ impl WorkerLink for Link {
         self.flush();
     }
 
-    fn cancel_begun(&self, id: u64) {
+    fn cancel_begun(&self, id: u64, guest: u64) {
         let mut calls = lock(&self.calls);
-        let is_begun = calls.begun.remove(&id).is_some();
-        calls.by_id.remove(&id).filter(|_| is_begun);
+        let Some(mut end) = calls.begun.remove(&id) else {
+            return;
+        };
+        let is_running = calls.by_id.remove(&id).is_some();
         drop(calls);
-        if is_begun {
+        if let Ok(ended) = end.try_recv() {
+            self.has_read(guest, ended.completion.bytes.len());
+        } else if is_running {
             lock(&self.outgoing).put(FrameKind::Cancel, id, &[]);
             self.flush();
         }
+    }
+
+    fn note_read(&self, guest: u64, bytes: usize) {
+        self.has_read(guest, bytes);
     }
 
     fn kill(&self, cause: &str) {

@@ -1,7 +1,8 @@
 //! Reports to a subprocess of what guests have read of its replies: it makes no more than the reply budget allows.
 //!
 //! The subprocess counts what it has sent for each guest. The host adds up what guests have read, or never will read.
-//! It reports that at once while the subprocess wants it, and otherwise when the subprocess asks.
+//! It reports that at once while the subprocess wants it, and otherwise when the subprocess asks, or when there are reports
+//! of many guests.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,10 @@ use std::sync::{Arc, Mutex, Weak};
 use super::{Link, lock};
 use crate::process::ipc::FrameKind;
 use crate::process::ipc::batch::Entries;
+
+/// The number of guests from which reports are sent unasked. Guests come and go, and each of them leaves a number here and
+/// in the subprocess.
+const GUESTS_MAX: usize = 1024;
 
 /// The bytes that guests have read and that were not reported.
 #[derive(Debug, Default)]
@@ -25,9 +30,13 @@ impl Link {
         if bytes == 0 || guest == 0 {
             return;
         }
-        *lock(&self.reads.by_guest).entry(guest).or_default() += bytes;
+        let guests = {
+            let mut by_guest = lock(&self.reads.by_guest);
+            *by_guest.entry(guest).or_default() += bytes;
+            by_guest.len()
+        };
         // After the addition: `want_reads` first sets the flag, and then reports what was added before.
-        if self.reads.is_wanted.load(Ordering::SeqCst) {
+        if guests >= GUESTS_MAX || self.reads.is_wanted.load(Ordering::SeqCst) {
             self.tell_reads();
         }
     }

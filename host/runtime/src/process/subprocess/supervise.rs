@@ -412,9 +412,10 @@ impl ProcessSupervisor {
         };
         let returned = (frame.id, back);
         let hand_offs = &self.link.hand_offs;
-        let nobodys = hand_offs.on_hand_back(returned, hand_off_state, is_taken);
+        let nobodys = hand_offs.on_hand_back(returned, hand_off_state, is_taken)?;
         if nobodys.is_some() && is_begun {
             lock(&self.link.outgoing).put(FrameKind::Cancel, frame.id, &[]);
+            self.link.flush();
         }
         if let Some((guest, bytes)) = nobodys {
             self.link.has_read(guest, bytes);

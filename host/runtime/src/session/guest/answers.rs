@@ -434,7 +434,9 @@ impl ReplyQueue {
     ) {
         let began = Instant::now();
         let instance = &route.lease.instance;
-        self.note_start(instance.ends_at_once(index));
+        // One of a trace is run by frames in any case.
+        let is_brief = instance.ends_at_once(index) && trace::current().is_none();
+        self.note_start(is_brief);
         let parts = route.enter_parts(&message, index);
         let call = Call {
             index,
@@ -461,7 +463,7 @@ impl ReplyQueue {
             parts,
             span: trace::current(),
         };
-        self.enter(&message, of, pending, route);
+        self.enter(&message, (of, is_brief), pending, route);
         sink.context.waker().wake_by_ref();
     }
 
@@ -475,7 +477,14 @@ impl ReplyQueue {
 
     /// Adds a command that is under way. Its first poll used the connection's waker. The set has a waker for each command,
     /// so the caller must have the set polled once more.
-    fn enter(&mut self, message: &Message<'_>, of: RunOf, pending: Pending, route: ReplyRoute<'_>) {
+    /// `is_brief` is true if the command is not expected to wait.
+    fn enter(
+        &mut self,
+        message: &Message<'_>,
+        (of, is_brief): (RunOf, bool),
+        pending: Pending,
+        route: ReplyRoute<'_>,
+    ) {
         let place = match message.tag {
             Some(_) => ReplyPlace::Tagged,
             None => {
@@ -490,7 +499,6 @@ impl ReplyQueue {
         let of_guest = (route.guest.id(), arguments);
         let share = BudgetShare::new(&route.gate.budget, of_guest, reservation);
         let emits_first = pending.emits_first();
-        let is_brief = route.lease.instance.ends_at_once(of.index);
         // There are fewer than [`IN_FLIGHT_MAX`](dispatch::IN_FLIGHT_MAX).
         self.others += u16::from(!is_brief);
         let running = self.running.get_or_insert_default();
@@ -520,7 +528,7 @@ impl ReplyQueue {
             parts: None,
             span: None,
         };
-        self.enter(message, of, pending, route);
+        self.enter(message, (of, false), pending, route);
     }
 }
 

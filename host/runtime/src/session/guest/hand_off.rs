@@ -15,7 +15,6 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::answers::ReplyRoute;
 use super::{Guest, InboxLook, Stream};
 use crate::hand_off::{HandOff, HandOffThreshold, RecallReason, Returned};
-use crate::instance::CancelPolicy;
 use crate::instance::reply::ReplyLines;
 use crate::plugin::command_table::ResolvedCommand;
 use crate::plugin::completion::Completion;
@@ -45,6 +44,8 @@ impl<S: Stream> Guest<S> {
                 .is_reached(self.answers.batches_in_a_row())
             && !self.gate_wait.has_hook()
             && !self.guest_handle.asked.is_any()
+            // The command of that trace is still to come.
+            && self.input.trace.is_none()
     }
 
     /// Waits until the guest may be read. Reading pauses for a due hand-off while commands are in flight, unless half a
@@ -130,10 +131,12 @@ impl<S: Stream> Guest<S> {
             false => self.hand_off_after = HandOffThreshold::default(),
         }
         let is_here = self.rejoin(socket);
-        if is_here {
-            let bytes = back.handed.unread();
-            self.answers.has_brought(&lease, &self.guest_handle, bytes);
-            self.take_back(back, &lease);
+        let bytes = back.handed.unread();
+        self.answers.has_brought(&lease, &self.guest_handle, bytes);
+        match is_here {
+            true => self.take_back(back, &lease),
+            // Its command ends with the connection.
+            false => drop(lease.instance.begun_there(back.id, self.guest_handle.id())),
         }
         Poll::Ready(is_here)
     }
@@ -220,15 +223,13 @@ impl<S: Stream> Guest<S> {
             return;
         };
         let limit = self.gate.limits.command;
+        let known = lease.instance.commands.known(message.name);
+        let command = known.and_then(ResolvedCommand::index);
+        let command = command.unwrap_or(NO_COMMAND);
+        let fate = lease.instance.fate(command);
         let (ended, took) = match why {
-            RecallReason::TooLong(_) => (
-                gate::too_long(message.name, limit, CancelPolicy::GoesOn),
-                limit,
-            ),
-            RecallReason::Revoked => (
-                gate::let_go(message.name, CancelPolicy::GoesOn),
-                Duration::ZERO,
-            ),
+            RecallReason::TooLong(_) => (gate::too_long(message.name, limit, fate), limit),
+            RecallReason::Revoked => (gate::let_go(message.name, fate), Duration::ZERO),
             RecallReason::Died(ended) => (ended.clone(), Duration::ZERO),
             RecallReason::Recalled => return,
         };
@@ -239,9 +240,6 @@ impl<S: Stream> Guest<S> {
             tally: &mut counts,
         };
         lines.write_ended((&message).into(), status, &bytes);
-        let known = lease.instance.commands.known(message.name);
-        let index = known.and_then(ResolvedCommand::index);
-        let command = index.unwrap_or(NO_COMMAND);
         self.gate.count_one(lease, (command, counts), took);
     }
 }

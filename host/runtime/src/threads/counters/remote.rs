@@ -11,7 +11,8 @@ use super::CommandSlots;
 use super::batch::{BatchTally, NO_COMMAND};
 use super::shard::{BUCKETS, Shard, ShardCounts};
 
-/// The commands that a subprocess counts one by one. All further ones share the last shard, and count as none of them.
+/// The shards of a subprocess, each for the command of its index. All further commands share the last one, and count as
+/// none.
 pub(crate) const COMMANDS: usize = 64;
 /// A limit that no process can exceed in a second.
 const CALLS_A_SECOND_MAX: u64 = 100_000_000;
