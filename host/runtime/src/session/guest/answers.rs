@@ -434,9 +434,7 @@ impl ReplyQueue {
     ) {
         let began = Instant::now();
         let instance = &route.lease.instance;
-        // One of a trace is run by frames in any case.
-        let is_brief = instance.ends_at_once(index) && trace::current().is_none();
-        self.note_start(is_brief);
+        let is_brief = self.note_start(instance.ends_at_once(index));
         let parts = route.enter_parts(&message, index);
         let call = Call {
             index,
@@ -467,12 +465,15 @@ impl ReplyQueue {
         sink.context.waker().wake_by_ref();
     }
 
-    /// Notes that a command is started that may end later. `is_brief` is true if it is not expected to wait.
-    fn note_start(&mut self, is_brief: bool) {
+    /// Notes that a command is started that may end later. Returns whether it counts as one that doesn't wait: it is not
+    /// expected to, and belongs to no trace. The host runs those of a trace by frames in any case.
+    fn note_start(&mut self, ends_at_once: bool) -> bool {
+        let is_brief = ends_at_once && trace::current().is_none();
         match is_brief {
             true => self.has_brief = true,
             false => self.in_a_row = 0,
         }
+        is_brief
     }
 
     /// Adds a command that is under way. Its first poll used the connection's waker. The set has a waker for each command,
