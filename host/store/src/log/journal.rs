@@ -246,6 +246,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        windows,
+        ignore = "a directory with an open file in it can't be moved there, but under Wine it can"
+    )]
     fn a_directory_that_somebody_moves_is_made_anew_and_that_is_told_once() {
         let dir = tempfile::tempdir().unwrap();
         let logs = dir.path().join("logs");
