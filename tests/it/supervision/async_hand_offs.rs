@@ -7,7 +7,7 @@ use dae_tests::{Ecosystem, Guest, LIMIT, process, until, until_some};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::hand_offs::{is_handed_off, take_replies};
+use super::hand_offs::{is_handed_off, make_busy_by, take_replies};
 use super::process_of;
 
 /// The number of times that a daemon is killed.
@@ -20,12 +20,7 @@ const AT_A_TIME: usize = 50;
 /// Keeps the daemon busy with futures until its guest is handed off.
 #[track_caller]
 fn make_busy(ecosystem: &Ecosystem, guest: &mut Guest, worker: u32) {
-    until(LIMIT, "the guest is handed off", || {
-        for number in 0..20 {
-            assert_eq!(guest.ask("ready", &json!([number])), number);
-        }
-        is_handed_off(ecosystem, worker)
-    });
+    make_busy_by("ready", ecosystem, guest, worker);
 }
 
 /// Installs a daemon as a subprocess. Returns a guest that is handed off to it, and its process id.

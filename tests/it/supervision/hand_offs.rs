@@ -34,9 +34,15 @@ pub(super) fn is_handed_off(ecosystem: &Ecosystem, worker: u32) -> bool {
 /// Keeps the daemon busy until its guest is handed off.
 #[track_caller]
 fn make_busy(ecosystem: &Ecosystem, guest: &mut Guest, worker: u32) {
+    make_busy_by("echo", ecosystem, guest, worker);
+}
+
+/// Keeps the daemon busy until its guest is handed off, by a command that returns its argument.
+#[track_caller]
+pub(super) fn make_busy_by(command: &str, ecosystem: &Ecosystem, guest: &mut Guest, worker: u32) {
     until(LIMIT, "the guest is handed off", || {
         for number in 0..20 {
-            assert_eq!(guest.ask("echo", &json!([number])), number);
+            assert_eq!(guest.ask(command, &json!([number])), number);
         }
         is_handed_off(ecosystem, worker)
     });

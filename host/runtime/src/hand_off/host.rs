@@ -496,3 +496,6 @@ impl Drop for HandOff {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

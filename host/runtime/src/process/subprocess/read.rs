@@ -24,19 +24,23 @@ pub(super) struct ReadCredit {
     is_wanted: AtomicBool,
 }
 
-impl Link {
-    /// Records that a guest has read this many bytes of its replies, or that they never will be read.
-    pub(super) fn has_read(&self, guest: u64, bytes: usize) {
-        if bytes == 0 || guest == 0 {
-            return;
-        }
+impl ReadCredit {
+    /// Adds bytes of a guest. Returns whether a report is due.
+    fn add(&self, guest: u64, bytes: usize) -> bool {
         let guests = {
-            let mut by_guest = lock(&self.reads.by_guest);
+            let mut by_guest = lock(&self.by_guest);
             *by_guest.entry(guest).or_default() += bytes;
             by_guest.len()
         };
         // After the addition: `want_reads` first sets the flag, and then reports what was added before.
-        if guests >= GUESTS_MAX || self.reads.is_wanted.load(Ordering::SeqCst) {
+        guests >= GUESTS_MAX || self.is_wanted.load(Ordering::SeqCst)
+    }
+}
+
+impl Link {
+    /// Records that a guest has read this many bytes of its replies, or that they never will be read.
+    pub(super) fn has_read(&self, guest: u64, bytes: usize) {
+        if bytes > 0 && guest > 0 && self.reads.add(guest, bytes) {
             self.tell_reads();
         }
     }
@@ -118,4 +122,23 @@ impl Drop for UnreadBytes {
 /// Returns how many bytes the replies in these entries have.
 pub fn bytes_of(entries: &[u8]) -> usize {
     Entries(entries).map(|(_, bytes)| bytes.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_that_come_and_go_leave_a_bounded_number_of_reports() {
+        let credit = ReadCredit::default();
+        let due = (1..).find(|guest| credit.add(*guest, 1));
+        assert_eq!(due, Some(GUESTS_MAX as u64));
+        let few = ReadCredit::default();
+        assert!(
+            (0..2 * GUESTS_MAX).all(|_| !few.add(1, 1)),
+            "one guest alone"
+        );
+        few.is_wanted.store(true, Ordering::SeqCst);
+        assert!(few.add(1, 1), "a report that is wanted");
+    }
 }

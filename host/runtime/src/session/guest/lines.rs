@@ -267,14 +267,13 @@ impl<S: Stream> Guest<S> {
         let known = lease.instance.commands.known(message.name);
         let is_own = known.is_some_and(|known| known.index().is_some());
         let span = is_own.then(|| TraceSpan::below(*parent));
-        let before = (Instant::now(), batch.tally.total());
+        let (began, before) = (Instant::now(), batch.tally.total());
         trace::during(span, || self.answer(message, target, batch, context));
         if self.input.deferred.is_some() {
             // It has not begun.
             self.input.trace = Some(parent);
             return;
         }
-        let (began, before) = before;
         let after = batch.tally.total();
         // A command that is under way ends its span itself.
         if after.calls > before.calls
