@@ -242,3 +242,21 @@ fn call_names_a_new_trace_or_that_of_the_environment() {
     let wrong = ecosystem.cli(&["call", "--trace", "--repeat", "3", "Traced", "trace"]);
     assert_eq!(wrong.status, 2, "{}", wrong.stderr);
 }
+
+/// The example of the page on operating.
+#[test]
+fn what_all_daemons_wrote_about_one_call_is_found_by_its_trace() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let _ = ecosystem.install("Relay", "relay", flags);
+        let _ = ecosystem.install("Sample", "sample", flags);
+        let call = ["call", "--trace", "Relay", "ask", "Sample", "greet", "Ada"];
+        let called = ecosystem.cli(&call).ok();
+        assert_eq!(called.stdout.trim(), "\"Hello, Ada! You are number 1.\"");
+        let (_, trace) = called.stderr.trim().split_once("trace ").expect("an id");
+        let found = || ecosystem.cli(&["logs", "--grep", trace]).ok().stdout;
+        until(LIMIT, "the record is in the log", || {
+            found().contains("Sample#1: greeted")
+        });
+    }
+}
