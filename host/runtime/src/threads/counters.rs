@@ -135,14 +135,17 @@ impl CommandCounters {
         self.shards.iter().filter_map(|shard| Some(&**shard.get()?))
     }
 
-    fn calls(&self) -> u64 {
-        let calls = self.shards().map(|shard| shard.calls.load(Relaxed));
-        calls.fold(0, u64::wrapping_add)
+    fn sum(&self, of: impl Fn(&Shard) -> u64) -> u64 {
+        self.shards().map(of).fold(0, u64::wrapping_add)
+    }
+
+    fn add_to(&self, all: &mut CounterSnapshot) {
+        self.shards().for_each(|shard| all.add(&shard.numbers()));
     }
 
     fn snapshot(&self) -> CounterSnapshot {
         let mut all = CounterSnapshot::default();
-        self.shards().for_each(|shard| all.add(&shard.numbers()));
+        self.add_to(&mut all);
         all
     }
 }
@@ -201,16 +204,20 @@ impl Counters {
     /// Returns the number of commands answered.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.look_elsewhere();
-        let by_name = lock(&self.counted.by_name);
-        let calls = by_name.iter().map(|one| one.calls());
-        calls.fold(self.counted.other.calls(), u64::wrapping_add)
+        self.sum(|shard| shard.calls.load(Relaxed))
     }
 
     /// Returns the number of commands answered with `error`.
     #[must_use]
     pub fn errors(&self) -> u64 {
-        self.snapshot().errors()
+        self.sum(|shard| shard.errors.load(Relaxed))
+    }
+
+    fn sum(&self, of: impl Fn(&Shard) -> u64) -> u64 {
+        self.look_elsewhere();
+        let by_name = lock(&self.counted.by_name);
+        let sums = by_name.iter().map(|one| one.sum(&of));
+        sums.fold(self.counted.other.sum(&of), u64::wrapping_add)
     }
 
     /// Returns the reply to `stats`. Latencies are in microseconds, and `null` before the first call.
@@ -231,7 +238,11 @@ impl Counters {
     /// Returns all counts as they are now.
     #[must_use]
     pub fn snapshot(&self) -> CounterSnapshot {
-        self.by_command().total()
+        self.look_elsewhere();
+        let mut all = self.counted.other.snapshot();
+        let by_name = lock(&self.counted.by_name);
+        by_name.iter().for_each(|one| one.add_to(&mut all));
+        all
     }
 
     /// Returns the counts of each command as they are now.

@@ -212,7 +212,7 @@ impl<S: Stream> Guest<S> {
             return;
         }
         if is_stray(&message) {
-            return self.note_wishes(&message);
+            return self.note_request(&message);
         }
         if self.input.trace.is_some() {
             return self.answer_traced(message, target, batch, context);
@@ -490,7 +490,7 @@ impl<S: Stream> Guest<S> {
         for line in inbox.lines() {
             match line {
                 Line::Message(message) if self.is_reply(&message) => {}
-                Line::Message(message) if is_stray(&message) => self.note_wishes(&message),
+                Line::Message(message) if is_stray(&message) => self.note_request(&message),
                 Line::Message(message) => {
                     let refusal = (ErrorCode::Unavailable, &*text);
                     self.refuse((&message).into(), refusal, &mut tally);
@@ -509,7 +509,7 @@ impl<S: Stream> Guest<S> {
     /// Notes that the guest asks for parts, or names the trace of its next command, if this line does so. That takes
     /// effect at once.
     #[cold]
-    fn note_wishes(&mut self, message: &Message<'_>) {
+    fn note_request(&mut self, message: &Message<'_>) {
         if message.name != "dae" {
             return;
         }

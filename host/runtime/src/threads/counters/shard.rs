@@ -20,7 +20,7 @@ pub(super) type ShardCounts = [u64; 3 + BUCKETS];
 #[repr(C, align(128))]
 pub(crate) struct Shard {
     pub(super) calls: AtomicU64,
-    errors: AtomicU64,
+    pub(super) errors: AtomicU64,
     panics: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
 }
