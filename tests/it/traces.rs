@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use dae_tests::{Ecosystem, Guest, LIMIT, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::discovery::scene::only;
@@ -162,6 +163,23 @@ fn a_command_keeps_its_trace_while_it_waits_for_its_daemon() {
         assert_eq!(spans(&guest.message().result().expect("a reply")).len(), 1);
         assert_eq!(guest.message().result().expect("a reply"), Value::Null);
     }
+}
+
+#[test]
+fn a_command_keeps_its_trace_while_its_daemon_starts_again() {
+    let restart = json!({"restart": {"backoff_first_ms": 500}}).to_string();
+    let ecosystem = Ecosystem::start();
+    let flags = ["--isolate", "--settings", &restart];
+    let mut guest = ecosystem.install("Traced", "traced", &flags);
+    let pid = ecosystem.status("Traced")["pid"].as_u64();
+    let pid = pid.and_then(|pid| pid.try_into().ok()).expect("a process");
+    process::signal(pid, Signal::KILL);
+    until(LIMIT, "it waits for its restart", || {
+        ecosystem.status("Traced")["state"] == "backoff"
+    });
+    guest.send(format!("{}trace []\ntrace []\n", named(&parent())));
+    assert_eq!(spans(&guest.message().result().expect("a reply")).len(), 1);
+    assert_eq!(guest.message().result().expect("a reply"), Value::Null);
 }
 
 #[test]
