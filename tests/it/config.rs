@@ -132,9 +132,9 @@ fn a_change_with_which_it_does_not_start_is_undone() {
 }
 
 #[test]
-fn another_port_is_a_restart_and_a_taken_one_leads_back() {
+fn another_port_is_a_restart_and_a_taken_one_changes_nothing() {
     for flags in MODES {
-        let (ecosystem, _guest) = probe(flags);
+        let (ecosystem, mut guest) = probe(flags);
         let old = ecosystem.status("Probe")["port"].clone();
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let taken_port = taken.local_addr().expect("an address").port();
@@ -142,13 +142,29 @@ fn another_port_is_a_restart_and_a_taken_one_leads_back() {
         let output = ecosystem.cli(&["config", "Probe", "set", &set]).code(1);
         assert!(output.says(&["pinned, but can't be had"]), "{output:?}");
         assert_eq!(ecosystem.status("Probe")["port"], old);
-        assert_eq!(ecosystem.guest("Probe").ask("echo", &json!([1])), 1);
+        assert_eq!(guest.ask("echo", &json!([1])), 1, "nothing was stopped");
         assert_eq!(shown(&ecosystem)["port"], old);
         drop(taken);
         let done = configured(&ecosystem, &["set", &set]);
         assert_eq!(done["takes_effect"], "restart", "{done}");
         assert_eq!(ecosystem.status("Probe")["port"], taken_port);
         assert_eq!(ecosystem.guest("Probe").ask("echo", &json!([2])), 2);
+    }
+}
+
+#[test]
+fn a_daemon_that_does_not_start_at_another_port_goes_back_to_its_own() {
+    for flags in MODES {
+        let (ecosystem, _guest) = probe(flags);
+        let old = ecosystem.status("Probe")["port"].clone();
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let set = format!("port={}", free.expect("a port").port());
+        let words = ["config", "Probe", "set", &set, "config.wrong=1"];
+        let output = ecosystem.cli(&words).code(1);
+        assert!(output.says(&["wrong"]), "{output:?}");
+        assert_eq!(ecosystem.status("Probe")["port"], old, "{output:?}");
+        assert_eq!(ecosystem.guest("Probe").ask("echo", &json!([1])), 1);
+        assert_eq!(shown(&ecosystem)["port"], old);
     }
 }
 

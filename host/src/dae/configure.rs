@@ -1,8 +1,8 @@
 //! Changes the values that a daemon runs with: its config, settings, port and mode. Its code stays.
 //!
 //! The change is checked before anything that runs is touched. A new instance takes over as at a reload, and if it doesn't
-//! start, the old one runs on with the old values. Only another port needs a stop and a start; if the daemon doesn't start
-//! there, it goes back to its port.
+//! start, the old one runs on with the old values. Only another port needs a stop and a start, after a check that
+//! it can be had; if the daemon doesn't start there, it goes back to its port.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +12,7 @@ use serde_json::json;
 use super::carry::ChangeKind;
 use super::change::{refused, waits_for_start};
 use super::{Dae, Fault, Inner};
+use crate::supervise::listen;
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, Replacement, StartFrom};
 use dae_store::daemon_config::{self, DaemonConfig};
 use dae_store::daemon_state::DaemonState;
@@ -203,6 +204,9 @@ impl Inner {
     ) -> Result<(), Fault> {
         let name = before.name.clone();
         let failed = |text: String| Fault::failed(format!("{name}: {text}"));
+        // A port that can't be had interrupts nobody.
+        let free = listen::check(&replacement.spec, &self.shared.runtime);
+        free.map_err(|text| refused(&name, &text, daemon))?;
         daemon.stop(begin).await.map_err(failed)?;
         let started = match daemon.prepare(begin, replacement).await {
             Ok(_) => daemon.start(begin).await,

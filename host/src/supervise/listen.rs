@@ -17,6 +17,21 @@ pub(super) fn bind(
     gate: &Arc<Gate>,
     runtime: &Handle,
 ) -> Result<Listener, String> {
+    let listener = socket(spec, runtime)?;
+    fd_limits::check_room(&listener)?;
+    Listener::over(listener, Arc::clone(gate), runtime)
+        .map_err(|error| format!("its port has no address: {error}"))
+}
+
+/// Checks that the daemon's port can be had, and leaves it free.
+///
+/// # Errors
+/// The text of a port that another program has.
+pub(crate) fn check(spec: &DaemonSpec, runtime: &Handle) -> Result<(), String> {
+    socket(spec, runtime).map(drop)
+}
+
+fn socket(spec: &DaemonSpec, runtime: &Handle) -> Result<TcpListener, String> {
     // The socket belongs to the runtime that its guests run on.
     let _entered = runtime.enter();
     let port = spec.port.unwrap_or(0);
@@ -24,13 +39,7 @@ pub(super) fn bind(
         true => listen_on(port),
         false => Err(error),
     });
-    let listener = match listener {
-        Ok(listener) => listener,
-        Err(error) => other_port(spec, &error)?,
-    };
-    fd_limits::check_room(&listener)?;
-    Listener::over(listener, Arc::clone(gate), runtime)
-        .map_err(|error| format!("its port has no address: {error}"))
+    listener.or_else(|error| other_port(spec, &error))
 }
 
 fn other_port(spec: &DaemonSpec, error: &io::Error) -> Result<TcpListener, String> {

@@ -1,6 +1,9 @@
 //! A port that accepts guests until it is dropped.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -12,6 +15,7 @@ use crate::os::port;
 use crate::session::gate::Gate;
 use crate::session::guest::{self, AdmittedGuest};
 use crate::threads::fd_limits::{self, CountedConnection};
+use dae_store::lock::lock;
 use dae_store::tasks;
 
 /// The connections that the kernel queues before they are accepted; more than a burst of clients that start at once.
@@ -24,21 +28,26 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(2);
 /// The interval for checking whether the silent guest has ended.
 const REPLACED_CHECK: Duration = Duration::from_millis(1);
 
-/// A bound port. Dropping it stops listening; its guests stay.
+/// A bound port. Dropping it stops listening, and the port is free at once; its guests stay.
 #[derive(Debug)]
 pub struct Listener {
     port: u16,
+    socket: Arc<SharedSocket>,
     task: AbortHandle,
 }
+
+/// The socket of a listener. Its task ends a moment after it is aborted, so the socket isn't the task's own.
+type SharedSocket = Mutex<Option<TcpListener>>;
 
 impl Listener {
     /// Accepts guests through `gate`.
     pub fn over(listener: TcpListener, gate: Arc<Gate>, runtime: &Handle) -> io::Result<Self> {
         let port = listener.local_addr()?.port();
-        let (listener, name) = (Arc::new(listener), ListenerName(Arc::clone(&gate)));
-        let make = move || accept(Arc::clone(&listener), Arc::clone(&gate));
+        let socket = Arc::new(Mutex::new(Some(listener)));
+        let (accepted, name) = (Arc::clone(&socket), ListenerName(Arc::clone(&gate)));
+        let make = move || accept(Arc::clone(&accepted), Arc::clone(&gate));
         let task = tasks::keep_alive(runtime, name, make).abort_handle();
-        Ok(Listener { port, task })
+        Ok(Listener { port, socket, task })
     }
 
     /// Returns the port.
@@ -50,6 +59,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.task.abort();
+        drop(lock(&self.socket).take());
     }
 }
 
@@ -70,9 +80,9 @@ impl fmt::Display for ListenerName {
     }
 }
 
-async fn accept(listener: Arc<TcpListener>, gate: Arc<Gate>) {
+async fn accept(socket: Arc<SharedSocket>, gate: Arc<Gate>) {
     loop {
-        match listener.accept().await {
+        match next_connection(&socket).await {
             Ok((mut stream, _)) => {
                 tasks::fault_point("listener");
                 // A reply is written whole; waiting to fill a packet would only delay it.
@@ -94,6 +104,15 @@ async fn accept(listener: Arc<TcpListener>, gate: Arc<Gate>) {
             }
         }
     }
+}
+
+/// Waits for a connection; for ever if the socket is closed.
+async fn next_connection(socket: &SharedSocket) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| match &*lock(socket) {
+        Some(listener) => listener.poll_accept(cx),
+        None => Poll::Pending,
+    })
+    .await
 }
 
 /// Admits a guest. It is counted at once and not when it is first served, because many may come in between.
@@ -133,5 +152,33 @@ async fn replace_silent(
             Err(_) if began.elapsed() < REPLACED_WITHIN => {}
             counted => return counted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dae_store::config::Config;
+
+    #[test]
+    fn a_listener_that_is_dropped_leaves_its_port_at_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let gate = Gate::new("A", Config::default().limits());
+        let listen = |port| {
+            let _entered = runtime.enter();
+            let listener = listen_on(port).expect("the port is free");
+            Listener::over(listener, Arc::clone(&gate), runtime.handle()).expect("an address")
+        };
+        let listener = listen(0);
+        let port = listener.port();
+        // Its task runs, and waits for a connection.
+        runtime.block_on(tokio::task::yield_now());
+        drop(listener);
+        // The runtime has run nothing since.
+        let listener = listen(port);
+        assert_eq!(listener.port(), port);
     }
 }
