@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use dae_tests::{Ecosystem, Guest};
+use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::json;
 
 use super::{MODES, expect_echoes};
@@ -100,4 +100,22 @@ fn a_crash_takes_with_it_what_was_not_answered_and_no_more() {
     let crashed = |line: &&String| line.contains(r#""code":"crashed""#);
     assert_eq!(all.iter().filter(crashed).count(), 4, "{all:?}");
     assert_eq!(guest.ask("echo", &json!([4])), 4);
+}
+
+/// A future may hold its thread when it goes on. The replies of those that ended before that are sent already. (In the
+/// host's own process the one task that such a thread was about to run waits; see `threads/spare.rs`.)
+#[test]
+fn a_finished_reply_does_not_wait_for_a_future_that_holds_the_process() {
+    let ecosystem = Ecosystem::start();
+    let mut first = ecosystem.install("Probe", "probe", &["--isolate"]);
+    let mut second = ecosystem.guest("Probe");
+    let file = ecosystem.scratch().join("answered");
+    first.send("gather [2]\n");
+    until(LIMIT, "it waits", || {
+        ecosystem.guest("Probe").ask("waiting", &json!([])) == 1
+    });
+    second.send(format!("gather_and_hold [2, {}]\n", json!(file)));
+    first.expect("gather []");
+    std::fs::write(&file, []).expect("a file");
+    second.expect("gather_and_hold [true]");
 }

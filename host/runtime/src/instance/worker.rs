@@ -46,7 +46,7 @@ use backlog::Backlog;
 use dae_store::durations;
 use hand_offs::InstanceOfWorker;
 use incoming::Incoming;
-use running::{CallOf, RunningCall};
+use running::{BeforePoll, CallOf, RunningCall};
 use start::{ServingDaemon, load, start, texts};
 use wire::HostConnection;
 
@@ -131,6 +131,7 @@ struct Worker {
     span: Option<TraceSpan>,
     running: FuturesUnordered<RunningCall>,
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
+    before_poll: BeforePoll,
     backlog: Backlog,
     /// The reply bytes that wait for guests, here and at the host.
     room: Arc<ReplyBudget>,
@@ -152,6 +153,7 @@ impl Worker {
             span: None,
             running: FuturesUnordered::new(),
             calls: HashMap::new(),
+            before_poll: Arc::new(|_| {}),
             backlog: Backlog::default(),
             room: Arc::default(),
             is_aside_cut: false,
@@ -256,6 +258,7 @@ impl Worker {
         let run = served.instance.run();
         let end_wire = Arc::clone(&wire);
         let room = Arc::clone(&self.room);
+        self.before_poll = before_poll(&served, &wire);
         tokio::spawn(async move {
             let _ends_with_us = AbortOnPanic;
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
@@ -266,7 +269,7 @@ impl Worker {
                 // Frames from the host first, then what has ended since.
                 biased;
                 read = self.incoming.read(&wire, &mut self.inbox) => read?,
-                Some((of, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(of, ended),
+                Some(ended) = self.running.next(), if !self.running.is_empty() => self.on_ended(ended),
                 flushed = wire.flushed() => flushed?,
                 () = wire.has_begun() => {}
                 () = room.released(), if self.backlog.has_aside() => {}
@@ -395,6 +398,16 @@ impl Worker {
             .send(FrameKind::Stopped, 0, &[faults.join("\n").as_bytes()]);
         self.wire.drain().await
     }
+}
+
+/// Sends finished replies before a command that may hold this thread.
+fn before_poll(served: &ServingDaemon, wire: &Arc<HostConnection>) -> BeforePoll {
+    let (instance, wire) = (Arc::clone(&served.instance), Arc::clone(wire));
+    Arc::new(move |command| {
+        if !instance.is_quick(command) {
+            wire.flush_now();
+        }
+    })
 }
 
 /// Reads a number of bytes from a payload.

@@ -20,10 +20,10 @@ mod read;
 mod requests;
 mod spawn;
 mod supervise;
+mod write;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Context;
@@ -104,6 +104,8 @@ struct Link {
     pid: u32,
     stream: WorkerStream,
     outgoing: Mutex<FrameOutbox>,
+    /// True while the process supervisor holds back what guests queue, to write it at once.
+    is_held: AtomicBool,
     more: Notify,
     kill: Notify,
     /// The reason for a kill, if there is one beyond a caller's request.
@@ -448,6 +450,7 @@ impl Link {
             pid,
             stream,
             outgoing: Mutex::default(),
+            is_held: AtomicBool::new(false),
             more: Notify::new(),
             kill: Notify::new(),
             kill_cause: Mutex::default(),
@@ -531,14 +534,5 @@ impl Link {
             return refused(status::GONE, text.to_owned());
         }
         Ok(outgoing)
-    }
-
-    /// Writes as much as the socket takes; the process supervisor writes the rest.
-    fn flush(&self) {
-        let written = lock(&self.outgoing).write(|bytes| self.stream.try_write(bytes));
-        // The reading task sees any other failure.
-        if written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            self.more.notify_one();
-        }
     }
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::{FutureExt as _, StreamExt as _};
+
 use super::Worker;
+use super::clock::WorkClock;
 use crate::connection::reply_budget::{ReplyBudget, Reservation};
 use crate::hand_off::HandOffState;
 use crate::instance::Pending;
@@ -34,6 +37,9 @@ impl CallOf {
     }
 }
 
+/// Is called with the index of a command before it is polled.
+pub(super) type BeforePoll = Arc<dyn Fn(u32) + Send + Sync>;
+
 /// A running command. It is cancelled when its sender is dropped.
 pub(super) struct RunningCall {
     of: CallOf,
@@ -46,6 +52,7 @@ pub(super) struct RunningCall {
     /// Held until the reply is counted.
     _reservation: Option<Arc<Reservation>>,
     hand_off_state: Option<Arc<HandOffState>>,
+    before_poll: BeforePoll,
     cancelled: tokio::sync::oneshot::Receiver<()>,
     span: Option<TraceSpan>,
 }
@@ -80,6 +87,7 @@ impl Future for RunningCall {
         if this.budget.is_tight() && !this.has_budget(context) {
             return Poll::Pending;
         }
+        (this.before_poll)(this.of.command);
         if let Some(hand_off_state) = &this.hand_off_state {
             // A poll that doesn't return holds this thread as a handler does.
             hand_off_state.run(this.of.id, 0, monotonic_ns());
@@ -140,12 +148,27 @@ impl Worker {
             is_polled,
             _reservation: reservation,
             hand_off_state: self.hand_off_state.clone(),
+            before_poll: Arc::clone(&self.before_poll),
             cancelled,
             span: trace::current(),
         });
     }
 
-    pub(super) fn on_ended(&mut self, of: CallOf, ended: Option<Completion>) {
+    /// Queues the reply of a command that has ended, and those of others that can end now, so that they go to the host
+    /// together.
+    pub(super) fn on_ended(&mut self, first: (CallOf, Option<Completion>)) {
+        let mut clock = WorkClock::now();
+        let mut ended = Some(first);
+        while let Some((of, completion)) = ended {
+            self.send_ended(of, completion);
+            if clock.tick() {
+                return;
+            }
+            ended = self.running.next().now_or_never().flatten();
+        }
+    }
+
+    fn send_ended(&mut self, of: CallOf, ended: Option<Completion>) {
         let CallOf { id, guest, command } = of;
         self.calls.remove(&id);
         self.room.take_freed(id);
@@ -203,6 +226,7 @@ mod tests {
             is_polled: false,
             _reservation: None,
             hand_off_state: None,
+            before_poll: Arc::new(|_| {}),
             cancelled,
             span: None,
         };

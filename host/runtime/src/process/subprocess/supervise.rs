@@ -18,6 +18,7 @@ use super::output::{self, Printer};
 use super::rate::Rate;
 use super::requests::RequestsInProgress;
 use super::spawn::SpawnedProcess;
+use super::write::write_rest;
 use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::hand_off::{HandOffState, HandedBack};
 use crate::os::descriptors;
@@ -64,6 +65,8 @@ struct ProcessSupervisor {
     inbox: FrameInbox,
     /// The part of a large reply that has come, and the id of the frame that will end the reply.
     part: Option<(u64, Vec<u8>)>,
+    /// The answers among the frames that came with the last read.
+    answers: usize,
     /// The span that the daemon's next request works for, if it has named one.
     span: Option<TraceSpan>,
     /// The limit on the log records that are kept.
@@ -106,6 +109,7 @@ pub(super) fn attend(
         ended,
         inbox: FrameInbox::default(),
         part: None,
+        answers: 0,
         span: None,
         rate: Rate::of("log records"),
         requests: RequestsInProgress::default(),
@@ -229,10 +233,12 @@ impl ProcessSupervisor {
             };
             match event {
                 ProcessEvent::Read(Ok(1..)) => {
-                    if let Err(text) = self.take_frames() {
+                    link.hold_back();
+                    let taken = self.take_frames();
+                    link.write_together(std::mem::take(&mut self.answers)).await;
+                    if let Err(text) = taken {
                         return Some(text);
                     }
-                    link.flush();
                 }
                 ProcessEvent::Read(end) => return self.end_of_socket(end).await,
                 ProcessEvent::Exit => {
@@ -359,6 +365,7 @@ impl ProcessSupervisor {
     }
 
     fn on_ended(&mut self, frame: &Frame<'_>) {
+        self.answers += 1;
         let (status, rest) = ipc::split_u32(frame.payload);
         let (guest, bytes) = ipc::split_u64(rest);
         let bytes = self.take_parts(frame.id).unwrap_or_else(|| bytes.to_vec());
@@ -381,6 +388,7 @@ impl ProcessSupervisor {
     }
 
     fn on_replies(&mut self, frame: &Frame<'_>) -> Result<(), String> {
+        self.answers += 1;
         // Replies count as a `Pong`, which would wait behind them.
         self.link.pongs.fetch_add(1, Ordering::Relaxed);
         let entries = match self.take_parts(frame.id) {
@@ -564,21 +572,6 @@ async fn read(link: &Link, room: &mut Vec<u8>) -> io::Result<usize> {
         tokio::task::yield_now().await;
     }
     worker_stream::read(&link.stream, room).await
-}
-
-/// Writes the bytes that a full socket has left over, whenever there are some.
-async fn write_rest(link: &Link) -> std::convert::Infallible {
-    loop {
-        link.more.notified().await;
-        while !lock(&link.outgoing).is_empty() {
-            // The reading task sees the failure.
-            if link.stream.writable().await.is_err() {
-                return std::future::pending().await;
-            }
-            link.flush();
-            tokio::task::yield_now().await;
-        }
-    }
 }
 
 fn text(bytes: &[u8]) -> String {
