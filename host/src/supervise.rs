@@ -49,6 +49,7 @@ use dae_store::report::EndKind;
 use dae_store::restart::{self, Decision, End, History};
 use dae_store::settings::OnPanic;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
+use dae_store::state_text::StateText;
 use dae_store::tasks;
 use daemon::{DaemonNow, Order, QueuedOrder};
 use health::Health;
@@ -263,7 +264,7 @@ impl Supervisor {
         Replacement::of(self.spec.clone(), StartFrom::Kept)
     }
 
-    async fn state(&self) -> Result<Vec<u8>, String> {
+    async fn state(&self) -> Result<StateText, String> {
         let limit = self.shared.config().stop_grace();
         if let Some(current) = &self.current {
             return match current.instance.has_state() {
@@ -272,7 +273,7 @@ impl Supervisor {
             };
         }
         match self.kept_state().await? {
-            Some(kept) => Ok(kept.state.get().as_bytes().to_vec()),
+            Some(kept) => Ok(kept.state),
             None => Err("it isn't running, and no state of it was kept".to_owned()),
         }
     }
@@ -379,7 +380,7 @@ impl Supervisor {
             .save(self.shared.config().stop_grace())
             .await;
         match saved
-            .and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Checkpoint, generation))
+            .and_then(|state| KeptState::of(state, SnapshotOccasion::Checkpoint, generation))
         {
             Ok(state) => self.keep(&state).await,
             Err(text) => {

@@ -252,6 +252,7 @@ mod panic;
 pub mod parts;
 mod reply;
 mod runtime;
+mod saved_state;
 mod schema;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

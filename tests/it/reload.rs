@@ -8,6 +8,7 @@ mod callers;
 mod dev;
 mod dropped;
 mod kept;
+mod large;
 mod lasting;
 mod libraries;
 mod moved;

@@ -36,6 +36,7 @@ use dae_store::blocking;
 use dae_store::json5_text;
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
+use dae_store::state_text::StateText;
 use dae_store::tasks;
 
 use construct::next_number;
@@ -341,15 +342,21 @@ impl Instance {
     ///
     /// # Errors
     /// The author's error, or that it took longer than `limit`.
-    pub async fn save(self: &Arc<Self>, limit: Duration) -> Result<Vec<u8>, String> {
-        let pending = self.start_save();
+    pub async fn save(self: &Arc<Self>, limit: Duration) -> Result<StateText, String> {
+        let mut pending = self.start_save();
         // On the runtime of its code: a `save` that blocks holds one of those threads, not the caller's.
         let saving = self
             .runtime()
-            .spawn(async move { timeout(limit, pending).await });
+            .spawn(async move {
+                let ended = timeout(limit, &mut pending).await;
+                (ended, pending.take_file())
+            });
         match timeout(limit + Duration::from_millis(100), saving).await {
-            Ok(Ok(Ok(ended))) if ended.status == status::DONE => Ok(ended.bytes),
-            Ok(Ok(Ok(ended))) => Err(format!(
+            Ok(Ok((Ok(ended), file))) if ended.status == status::DONE => Ok(match file {
+                Some(file) => StateText::of(file),
+                None => StateText::of(ended.bytes),
+            }),
+            Ok(Ok((Ok(ended), _))) => Err(format!(
                 "its `save` failed: {}",
                 String::from_utf8_lossy(&ended.bytes)
             )),
@@ -357,7 +364,7 @@ impl Instance {
                 "its `save` has no result: {}",
                 blocking::why(error)
             )),
-            Ok(Ok(Err(_))) | Err(_) => Err(format!("its `save` took longer than {limit:?}")),
+            Ok(Ok((Err(_), _))) | Err(_) => Err(format!("its `save` took longer than {limit:?}")),
         }
     }
 

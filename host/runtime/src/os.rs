@@ -26,6 +26,7 @@
 //! - [`port`]: ports of the loopback address, and the error of one that is taken
 //! - [`process_group`]: a process with all that it starts
 //! - [`process_usage`]: the CPU time and the memory of processes
+//! - [`sealed_file`]: files in memory that nobody can change any more
 //! - [`service_manager`]: reports to the service manager
 //! - [`shared_memory`]: memory that a host shares with its worker
 //! - [`signals`]: the signals, or console events, that end a host
@@ -64,6 +65,7 @@ pub mod own_program;
 pub mod port;
 pub mod process_group;
 pub mod process_usage;
+pub mod sealed_file;
 pub mod service_manager;
 pub mod shared_memory;
 pub mod signals;

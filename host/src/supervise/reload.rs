@@ -9,11 +9,13 @@
 
 use std::sync::Arc;
 
+use super::build::{Built, Successor};
 use super::exclusive;
 use super::retire::drain;
 use super::tally::ReloadOutcome;
 use super::{Current, DaemonSpec, OrderResult, Replacement, StartFrom, Supervisor};
 use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
+use dae_store::blocking;
 use dae_store::daemon_state::DaemonState;
 use dae_store::event::{CauseKind, DaeEventKind};
 use dae_store::report::{EndKind, Mode};
@@ -105,8 +107,8 @@ impl Supervisor {
         };
         let is_exclusive = [spec, &self.spec].map(|spec| spec.artefact.manifest.exclusive);
         let is_exclusive = is_exclusive.contains(&true);
-        let was_retired = is_exclusive && self.retire_first().await;
-        let built = match self.start(successor, state).await {
+        let was_retired = is_exclusive && self.retire_first(left.as_ref()).await?;
+        let built = match self.start_checked(successor, state).await {
             Ok(built) => built,
             Err(fault) => {
                 self.take_back(set_aside).await;
@@ -152,14 +154,41 @@ impl Supervisor {
         }
     }
 
-    /// Ends the running instance before its successor starts. Returns false if none runs.
-    async fn retire_first(&mut self) -> bool {
+    /// Ends the running instance before its successor starts. Returns false if none runs. The state that it has `left` must
+    /// be good, since it can't save it again.
+    async fn retire_first(&mut self, left: Option<&KeptState>) -> Result<bool, String> {
+        if let Err(text) = left.map_or(Ok(()), |left| left.state.check()) {
+            self.reopen();
+            return Err(text);
+        }
         let Some(old) = self.take_away() else {
-            return false;
+            return Ok(false);
         };
         self.gate.hold_for_change();
         self.retiree(old).retire().await;
-        true
+        Ok(true)
+    }
+
+    /// Constructs an instance from the successor, and checks meanwhile that its state is JSON: guests wait for both.
+    async fn start_checked(
+        &self,
+        successor: Successor,
+        state: Option<&KeptState>,
+    ) -> Result<Built, StartFault> {
+        let Some(kept) = state.filter(|kept| !kept.state.is_checked()) else {
+            return self.start(successor, state).await;
+        };
+        let text = kept.state.clone();
+        let checking = blocking::run_or_here(move || text.check());
+        let (built, checked) = tokio::join!(self.start(successor, state), checking);
+        let Err(text) = checked.unwrap_or_else(Err) else {
+            return built;
+        };
+        if let Ok(built) = built {
+            // What goes wrong at its end changes nothing: it has never answered.
+            let _ = built.instance.end(self.shared.config().stop_grace()).await;
+        }
+        Err(text.into())
     }
 
     /// Sends the events of a generation that took over from a running one.
@@ -210,13 +239,15 @@ impl Supervisor {
         // The state that is handed over is the last one of this instance.
         self.now.saver.close().await;
         let generation = instance.identity.generation;
-        let saved = instance
-            .save(grace)
-            .await
-            .and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Reload, generation));
+        let saved = instance.save(grace).await;
+        let saved = saved.map(|state| {
+            // It is checked while the successor reads it.
+            KeptState::unchecked(state, SnapshotOccasion::Reload, generation)
+        });
         match saved {
-            Ok(state) => Ok(Some(state)),
+            Ok(kept) if is_kept || kept.state.check().is_ok() => Ok(Some(kept)),
             // The successor doesn't start from this state, so this is no reason to refuse.
+            Ok(_) => Ok(None),
             Err(_) if !is_kept => Ok(None),
             Err(text) => {
                 self.reopen();

@@ -161,7 +161,7 @@ impl RollbackWindow {
     /// Returns the states to start from, the best one first.
     fn states(self) -> Vec<Option<KeptState>> {
         let own = self.own.filter(|own| {
-            let is_same = |newest: &KeptState| newest.state.get() == own.state.get();
+            let is_same = |newest: &KeptState| newest.state == own.state;
             !self.newest.as_ref().is_some_and(is_same)
         });
         let some: Vec<_> = self.newest.into_iter().chain(own).map(Some).collect();

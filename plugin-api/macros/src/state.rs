@@ -125,9 +125,12 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
         return TokenStream::new();
     };
     let (version, migrate, save) = (version(daemon), migrate(daemon), save(daemon, ty));
-    let saved = quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state));
+    let saved = quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state, &mut out));
     quote! {
-        fn save(live: DaeArc<DaeLive<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<::std::string::String>> {
+        fn save(
+            live: DaeArc<DaeLive<Self>>,
+            mut out: ::dae_plugin_api::abi::Output,
+        ) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
             ::std::option::Option::Some(::std::boxed::Box::pin(async move {
                 let state: #ty = #save;
                 #saved
@@ -135,7 +138,7 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
         }
 
         fn check_state(
-            state: &::dae_plugin_api::export::SavedState,
+            state: &::dae_plugin_api::export::SavedState<'_>,
         ) -> ::std::result::Result<(), ::std::string::String> {
             state.read::<#ty>(#version, #migrate).map(::std::mem::drop)
         }

@@ -20,6 +20,7 @@ mod incoming;
 mod known;
 mod running;
 mod start;
+mod states;
 mod wire;
 mod work;
 
@@ -48,6 +49,7 @@ use hand_offs::InstanceOfWorker;
 use incoming::Incoming;
 use running::{CallOf, RunningCall};
 use start::{ServingDaemon, load, start, texts};
+use states::SavedStates;
 use wire::HostConnection;
 
 /// The exit code of a worker that has no host (sysexits' EX_SOFTWARE).
@@ -138,6 +140,7 @@ struct Worker {
     is_aside_cut: bool,
     /// The buffer in which the replies of a batch are made, one after the other.
     spare: Vec<u8>,
+    states: SavedStates,
 }
 
 impl Worker {
@@ -156,6 +159,7 @@ impl Worker {
             room: Arc::default(),
             is_aside_cut: false,
             spare: Vec::new(),
+            states: SavedStates::default(),
         }
     }
 
@@ -171,9 +175,9 @@ impl Worker {
         };
         self.report_loaded(&library, &message).await?;
         // Only from here on may guests wait for the start.
-        let state = match self.payload_of(FrameKind::Start).await? {
-            none if none.is_empty() => None,
-            state => Some(serde_json::from_slice(&state)?),
+        let state = match self.state().await? {
+            Ok(state) => state,
+            Err(text) => return self.refuse(&text.into()).await,
         };
         if let Some(preflight) = message.preflight {
             return self
@@ -219,10 +223,15 @@ impl Worker {
 
     /// Waits for the next frame of that kind. Before the daemon serves, other frames are ignored.
     async fn payload_of(&mut self, kind: FrameKind) -> io::Result<Vec<u8>> {
+        self.next_of(kind).await.map(|(_, payload)| payload)
+    }
+
+    /// Waits for the next frame of that kind, as [`Worker::payload_of`] does. Returns its id and its payload.
+    async fn next_of(&mut self, kind: FrameKind) -> io::Result<(u64, Vec<u8>)> {
         loop {
             while let Some(frame) = self.inbox.next().map_err(fault)? {
                 if frame.kind == kind {
-                    return Ok(frame.payload.to_vec());
+                    return Ok((frame.id, frame.payload.to_vec()));
                 }
             }
             self.incoming.read(&self.wire, &mut self.inbox).await?;
@@ -311,6 +320,7 @@ impl Worker {
             FrameKind::HandOff => self.hand_off(frame, served),
             FrameKind::Reclaim => self.hand_offs.reclaim(frame.id),
             FrameKind::Save => self.save(frame.id, served),
+            FrameKind::TakeState => self.take_state(frame),
             FrameKind::Cancel => self.cancel(frame.id),
             FrameKind::Read => self.room.take(frame.id, bytes_of(frame.payload)),
             FrameKind::GoOn => self.room.free(frame.id),
@@ -363,6 +373,7 @@ impl Worker {
     }
 
     fn save(&mut self, id: u64, served: &ServingDaemon) {
+        self.states.expect(id);
         self.run_one(CallOf::host(id), served.instance.start_save_aside(), None);
     }
 
@@ -381,6 +392,7 @@ impl Worker {
     /// Cancels a call that nobody waits for. If it has not begun, it never begins.
     fn cancel(&mut self, id: u64) {
         self.backlog.cancel(id);
+        self.states.forget(id);
         self.calls.remove(&id);
     }
 

@@ -111,7 +111,8 @@ pub enum FrameKind {
     /// The frame with which the file of the [hand-off state](crate::hand_off) comes. If there is such a state,
     /// this is the first frame.
     SharedMemory = 14,
-    /// A request to start the loaded daemon from this state: JSON, or nothing. Answered by `Started` or `Refused`.
+    /// A request to start the loaded daemon from this state: JSON, or nothing. If the id isn't 0, it is the length of a
+    /// state that comes as a file. Answered by `Started` or `Refused`.
     Start = 15,
     /// A notice that the daemon has started.
     Started = 16,
@@ -165,10 +166,21 @@ pub enum FrameKind {
     Describing = 38,
     /// In both directions: the [span](crate::threads::trace) that the next frame works for, a `Call`, an `Ask` or a `Tell`.
     Trace = 39,
+    /// The answer to a `Save` whose state is large: its length (u64). Answered by `TakeState`.
+    StateReady = 40,
+    /// To the worker: a byte that is 1 if a file for that state comes with this frame. Answered by `Ended`.
+    TakeState = 41,
 }
 
 /// The mark on the status of a command that was a future and did not have to wait. No status is as large.
 pub(crate) const AT_ONCE: u32 = 1 << 31;
+
+/// The mark on the status of a save whose state is in the file that the host has lent.
+pub(crate) const IN_FILE: u32 = 1 << 30;
+
+/// The size from which a state crosses as a file (bytes). A smaller one is sent and copied in less time than a file
+/// takes to make and to map.
+pub(crate) const LARGE_STATE_BYTES: usize = 64 << 10;
 
 /// The largest frame (bytes): the largest reply that a plugin may give, and what may come before and after it, such as
 /// the replies of a batch or of a hand-off.

@@ -19,6 +19,7 @@ mod rate;
 mod read;
 mod requests;
 mod spawn;
+mod states;
 mod supervise;
 
 use std::collections::HashMap;
@@ -30,10 +31,10 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use dae_plugin_api::abi::status;
-use serde_json::value::RawValue;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::hand_off::{HandOffState, HostHandOffs, Position};
+use crate::os::descriptors::OwnedDescriptor;
 use crate::os::worker_stream::WorkerStream;
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
@@ -45,6 +46,7 @@ use dae_store::durations;
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
 use dae_store::settings::Settings;
+use dae_store::state_text::StateText;
 
 use batch::NewBatch;
 pub use batch::{BatchCall, BatchEnd};
@@ -142,6 +144,8 @@ struct WaitingCall {
     is_aside: bool,
     /// True if it is a command, which may be withdrawn.
     is_command: bool,
+    /// The file that was lent for its result.
+    lent: Option<OwnedDescriptor>,
 }
 
 impl PendingCommands {
@@ -154,6 +158,7 @@ impl PendingCommands {
             is_aside: false,
             // It has begun, so it can't be withdrawn.
             is_command: false,
+            lent: None,
         };
         if self.end.is_none() {
             self.by_id.insert(id, call);
@@ -225,6 +230,7 @@ impl Subprocess {
             is_over: id == 0,
             has_begun: false,
             was_at_once: false,
+            file: None,
         }
     }
 
@@ -240,6 +246,7 @@ impl Subprocess {
             is_over: false,
             has_begun: true,
             was_at_once: false,
+            file: None,
         }
     }
 
@@ -273,6 +280,7 @@ impl Subprocess {
                 since: Instant::now(),
                 is_aside: false,
                 is_command: false,
+                lent: None,
             };
             calls.end.is_none() && calls.by_id.insert(id, call).is_none()
         };
@@ -288,6 +296,7 @@ impl Subprocess {
             is_over: false,
             has_begun: false,
             was_at_once: false,
+            file: None,
         }
     }
 
@@ -408,10 +417,8 @@ impl LoadedSubprocess {
     ///
     /// # Errors
     /// The reason why it does not; it is then killed.
-    pub async fn start(mut self, state: Option<Box<RawValue>>) -> Result<Subprocess, StartFault> {
-        let state = state.as_ref().map_or("", |state| state.get());
-        lock(&self.subprocess.link.outgoing).put(FrameKind::Start, 0, &[state.as_bytes()]);
-        self.subprocess.link.flush();
+    pub async fn start(mut self, state: Option<StateText>) -> Result<Subprocess, StartFault> {
+        self.send_start(state).await;
         let limit = self.start_limit;
         let too_long = || format!("it did not answer within {limit:?}");
         // A little longer than the limit of `start` itself, because the subprocess reports an excess more precisely.
@@ -488,6 +495,7 @@ impl Link {
             since,
             is_aside: false,
             is_command: true,
+            lent: None,
         };
         calls.by_id.insert(id, call);
         Ok(id)
