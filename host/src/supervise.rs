@@ -98,6 +98,8 @@ struct Monitor {
     idle: Option<IdleWatch>,
     /// The times in a row that the daemon stayed awake, since its state could not be saved.
     unsaved_sleeps: u32,
+    /// The length of the state that was handed over last.
+    state_bytes: usize,
 }
 
 /// The instance that answers.
@@ -379,8 +381,7 @@ impl Supervisor {
             .instance
             .save(self.shared.config().stop_grace())
             .await;
-        match saved
-            .and_then(|state| KeptState::of(state, SnapshotOccasion::Checkpoint, generation))
+        match saved.and_then(|state| KeptState::of(state, SnapshotOccasion::Checkpoint, generation))
         {
             Ok(state) => self.keep(&state).await,
             Err(text) => {

@@ -34,11 +34,11 @@ pub use crate::daemon::{Call, Exported, Live, StartRequest, Work};
 pub use crate::keep::{kept, kept_blocking};
 pub use crate::parts::drain;
 pub use crate::reply::{CommandValue, Ended, FallibleReply, PlainReply, Started};
+pub use crate::saved_state::{SavedState, saved};
 #[cfg(feature = "schema")]
 pub use crate::schema::run_time::{
     DescribedLater, ResultLater, ResultNever, RunTimeSchemas, UndescribedLater,
 };
-pub use crate::saved_state::{SavedState, saved};
 pub use crate::schema::{ManifestPart, Probe, Returned, Schema, Undescribed, join, joined_len};
 pub use abi_stable;
 

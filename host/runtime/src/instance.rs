@@ -345,12 +345,10 @@ impl Instance {
     pub async fn save(self: &Arc<Self>, limit: Duration) -> Result<StateText, String> {
         let mut pending = self.start_save();
         // On the runtime of its code: a `save` that blocks holds one of those threads, not the caller's.
-        let saving = self
-            .runtime()
-            .spawn(async move {
-                let ended = timeout(limit, &mut pending).await;
-                (ended, pending.take_file())
-            });
+        let saving = self.runtime().spawn(async move {
+            let ended = timeout(limit, &mut pending).await;
+            (ended, pending.take_file())
+        });
         match timeout(limit + Duration::from_millis(100), saving).await {
             Ok(Ok((Ok(ended), file))) if ended.status == status::DONE => Ok(match file {
                 Some(file) => StateText::of(file),

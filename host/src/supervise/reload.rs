@@ -241,6 +241,7 @@ impl Supervisor {
         let generation = instance.identity.generation;
         let saved = instance.save(grace).await;
         let saved = saved.map(|state| {
+            self.monitor.state_bytes = state.bytes().len();
             // It is checked while the successor reads it.
             KeptState::unchecked(state, SnapshotOccasion::Reload, generation)
         });

@@ -125,7 +125,8 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
         return TokenStream::new();
     };
     let (version, migrate, save) = (version(daemon), migrate(daemon), save(daemon, ty));
-    let saved = quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state, &mut out));
+    let saved =
+        quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state, &mut out));
     quote! {
         fn save(
             live: DaeArc<DaeLive<Self>>,

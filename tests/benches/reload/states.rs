@@ -101,7 +101,11 @@ fn of_mode(subject: &StateValue, (label, flags): (&str, &[&str]), reloads: u64) 
     }
     let beyond = watched as f64 - empty as f64 - 2.0 * subject.value_bytes as f64;
     let memory = beyond / subject.json_bytes as f64;
-    let (pause, pair, ratio) = (median(pauses.clone()), median(pairs.clone()), median(ratios.clone()));
+    let (pause, pair, ratio) = (
+        median(pauses.clone()),
+        median(pairs.clone()),
+        median(ratios.clone()),
+    );
     println!("{label:<14} {pause:>9.0} {pair:>9.0} {ratio:>7.2} {memory:>12.2}");
     json!({
         "mode": label, "pause_ms": pause, "serde_ms": pair, "ratio": ratio, "memory_to_json": memory,

@@ -185,6 +185,7 @@ impl Worker {
                 .await;
         }
         let wire = Arc::clone(&self.wire);
+        states::prepare_for(state.as_ref(), &message);
         let starting = start(library, message, state, &wire);
         match self.while_hearing(starting).await? {
             Ok(served) => {

@@ -182,6 +182,9 @@ pub(crate) const IN_FILE: u32 = 1 << 30;
 /// takes to make and to map.
 pub(crate) const LARGE_STATE_BYTES: usize = 64 << 10;
 
+/// The size from which a state is worth telling the allocator of (bytes).
+pub const HUGE_STATE_BYTES: usize = 4 << 20;
+
 /// The largest frame (bytes): the largest reply that a plugin may give, and what may come before and after it, such as
 /// the replies of a batch or of a hand-off.
 const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + (512 << 10);

@@ -10,10 +10,13 @@ use dae_plugin_api::abi::status;
 
 use super::Worker;
 use super::wire::HostConnection;
+use crate::os::allocator;
 use crate::os::descriptors::OwnedDescriptor;
 use crate::os::sealed_file::{self, SealedFile};
 use crate::plugin::completion::Completion;
-use crate::process::ipc::{Frame, FrameKind, IN_FILE, LARGE_STATE_BYTES};
+use crate::process::ipc::{
+    Frame, FrameKind, HUGE_STATE_BYTES, IN_FILE, LARGE_STATE_BYTES, StartMessage,
+};
 use dae_store::lock::lock;
 use dae_store::state_text::StateText;
 
@@ -100,6 +103,14 @@ impl Worker {
         {
             give();
         }
+    }
+}
+
+/// Tells the allocator of a huge state. It takes addresses for it in advance, which a bound on them would count.
+pub(super) fn prepare_for(state: Option<&StateText>, message: &StartMessage) {
+    let is_huge = state.is_some_and(|state| state.bytes().len() >= HUGE_STATE_BYTES);
+    if is_huge && message.bounds.memory_bytes.is_none() {
+        allocator::grow_in_large_steps();
     }
 }
 

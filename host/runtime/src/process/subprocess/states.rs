@@ -70,7 +70,8 @@ impl Link {
 
     /// Lends the subprocess a file for the state that it has announced.
     pub(super) fn lend_file(self: &Arc<Self>, frame: &Frame<'_>) {
-        let (id, bytes) = (frame.id, super::bytes_of(frame.payload));
+        let (id, (length, _)) = (frame.id, ipc::split_u64(frame.payload));
+        let bytes = usize::try_from(length).unwrap_or(usize::MAX);
         // Its bytes are refused, as those of a reply, if there are too many.
         let file = match bytes <= SINK_BYTES_MAX {
             true => sealed_file::create(bytes).ok(),
