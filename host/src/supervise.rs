@@ -25,6 +25,7 @@ mod sleep;
 mod state_cell;
 mod stop;
 mod tally;
+mod two_phases;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -282,6 +283,14 @@ impl Supervisor {
 
     /// Makes the new instance answer, and retires the one before.
     fn swap(&mut self, built: Built, state: Option<&KeptState>) {
+        // The guests already use the new instance. The old one's running commands finish beside it.
+        if let Some(retired) = self.put_in_charge(built, state) {
+            self.retire_aside(retired);
+        }
+    }
+
+    /// Makes the new instance answer. Returns the one before.
+    fn put_in_charge(&mut self, built: Built, state: Option<&KeptState>) -> Option<Current> {
         let Built {
             instance,
             library,
@@ -316,10 +325,7 @@ impl Supervisor {
         });
         self.watch_idle();
         self.set(DaemonState::Ready);
-        // The guests already use the new instance. The old one's running commands finish beside it.
-        if let Some(retired) = retired {
-            self.retire_aside(retired);
-        }
+        retired
     }
 
     /// Starts to check the instance's health, count its panics and schedule its checkpoints.

@@ -63,6 +63,25 @@ pub trait Exported: Sized + Send + Sync + 'static {
         None
     }
 
+    /// Returns work that writes the state as [`Exported::save`] does, and notes what changes from then on.
+    fn snapshot(live: Arc<Live<Self>>, out: Output) -> Option<Work<()>> {
+        drop((live, out));
+        None
+    }
+
+    /// Returns work that writes what has changed since the last snapshot.
+    fn delta(live: Arc<Live<Self>>, out: Output) -> Option<Work<()>> {
+        drop((live, out));
+        None
+    }
+
+    /// Returns work that carries out changes that another instance has noted.
+    fn apply(live: Arc<Live<Self>>, delta: &SavedState<'_>) -> Option<Work<()>> {
+        drop(live);
+        let _ = delta;
+        None
+    }
+
     /// Checks whether this code can read an earlier state; the error is the reason why not.
     ///
     /// # Errors

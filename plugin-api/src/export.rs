@@ -215,13 +215,17 @@ unsafe extern "C" fn act<D: Exported>(
     let mut out = unsafe { Output::new(sink) };
     let _scope = log::Scope::enter(live.host);
     let _entered = live.runtime.enter();
-    if verb == verb::SAVE {
-        return save::<D>(&live, out);
+    match verb {
+        verb::SAVE => return written(&live, out, D::save),
+        verb::SNAPSHOT => return written(&live, out, D::snapshot),
+        verb::DELTA => return written(&live, out, D::delta),
+        _ => {}
     }
     let start = || match verb {
         verb::PING => Ok(None),
         verb::RUN => Ok(D::run(Arc::clone(&live))),
         verb::STOP => Ok(D::stop(Arc::clone(&live))),
+        verb::APPLY => applied::<D>(&live, argument.as_slice()),
         verb::GUEST_CAME | verb::GUEST_GONE => told_of_guest::<D>(&live, verb, argument.as_slice()),
         _ => Err(status::UNKNOWN),
     };
@@ -250,11 +254,23 @@ fn told_of_guest<D: Exported>(
     })
 }
 
-/// Writes the state into the sink, or returns `NOTHING` for a daemon that hands none over.
-fn save<D: Exported>(live: &Arc<Live<D>>, mut out: Output) -> StepV1 {
+/// Returns the work that carries out the changes in a state.
+fn applied<D: Exported>(live: &Arc<Live<D>>, delta: &[u8]) -> Result<Option<Work<()>>, u32> {
+    Ok(match SavedState::lent(delta) {
+        Ok(delta) => D::apply(Arc::clone(live), &delta),
+        Err(text) => Some(Box::pin(async { Err(text) })),
+    })
+}
+
+/// Writes a state into the sink, or returns `NOTHING` for a daemon that hands none over.
+fn written<D: Exported>(
+    live: &Arc<Live<D>>,
+    mut out: Output,
+    write: fn(Arc<Live<D>>, Output) -> Option<Work<()>>,
+) -> StepV1 {
     // SAFETY: the other handle is used only when the work that has this one has ended.
     let first = unsafe { out.second() };
-    match panic::caught(|| D::save(Arc::clone(live), first)) {
+    match panic::caught(|| write(Arc::clone(live), first)) {
         Ok(Some(work)) => pending(live, out, |mut out| async move {
             match work.await {
                 Ok(()) => status::DONE,

@@ -12,6 +12,7 @@ mod large;
 mod lasting;
 mod libraries;
 mod moved;
+mod phased;
 mod preflight;
 mod reserved;
 mod schemas;

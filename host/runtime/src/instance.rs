@@ -5,6 +5,7 @@
 //! runs a command holds a lease of the gate, so that an instance never ends during a command.
 
 mod construct;
+mod delta;
 mod life;
 mod pending;
 pub mod reply;
@@ -28,7 +29,7 @@ use crate::plugin::command_table::{CommandTable, RunsOn};
 use crate::plugin::completion::{Call, CommandBatch, Completion, InstanceEnd};
 use crate::plugin::host_api::HostRegistration;
 use crate::plugin::identity::Identity;
-use crate::plugin::library::{Command, LiveDaemon, PluginFuture};
+use crate::plugin::library::{Command, LiveDaemon, PluginFuture, StatePart};
 use crate::process::subprocess::{BatchCall, Subprocess, UnreadBytes};
 use crate::threads::latency::{self, LatencyClasses};
 use crate::threads::{trace, watchdog};
@@ -343,7 +344,20 @@ impl Instance {
     /// # Errors
     /// The author's error, or that it took longer than `limit`.
     pub async fn save(self: &Arc<Self>, limit: Duration) -> Result<StateText, String> {
-        let mut pending = self.start_save();
+        self.save_part(StatePart::Whole, limit).await
+    }
+
+    /// Saves its state or a part of it, as [`Instance::save`] does.
+    ///
+    /// # Errors
+    /// The same as [`Instance::save`].
+    pub async fn save_part(
+        self: &Arc<Self>,
+        part: StatePart,
+        limit: Duration,
+    ) -> Result<StateText, String> {
+        let mut pending = self.start_save(part);
+        let name = part.method();
         // On the runtime of its code: a `save` that blocks holds one of those threads, not the caller's.
         let saving = self.runtime().spawn(async move {
             let ended = timeout(limit, &mut pending).await;
@@ -355,30 +369,30 @@ impl Instance {
                 None => StateText::of(ended.bytes),
             }),
             Ok(Ok((Ok(ended), _))) => Err(format!(
-                "its `save` failed: {}",
+                "its `{name}` failed: {}",
                 String::from_utf8_lossy(&ended.bytes)
             )),
             Ok(Err(error)) => Err(format!(
-                "its `save` has no result: {}",
+                "its `{name}` has no result: {}",
                 blocking::why(error)
             )),
-            Ok(Ok((Err(_), _))) | Err(_) => Err(format!("its `save` took longer than {limit:?}")),
+            Ok(Ok((Err(_), _))) | Err(_) => Err(format!("its `{name}` took longer than {limit:?}")),
         }
     }
 
     /// Starts to save its state. The future keeps the instance alive.
-    pub(crate) fn start_save(self: &Arc<Self>) -> Pending {
+    pub(crate) fn start_save(self: &Arc<Self>, part: StatePart) -> Pending {
         match &self.body {
-            Body::InProcess(live, _) => Pending::InProcess(self.watched(LIFE, || live.save())),
-            Body::Subprocess(subprocess) => Pending::Subprocess(subprocess.save()),
+            Body::InProcess(live, _) => Pending::InProcess(self.watched(LIFE, || live.save(part))),
+            Body::Subprocess(subprocess) => Pending::Subprocess(subprocess.save(part)),
             Body::BuiltIn(_) => refused("it has no state".to_owned()),
         }
     }
 
     /// Starts to save its state on a thread of its own. A worker has one thread for everything else, and the command that
     /// holds a lock that `save` needs must be able to go on. The pool's threads may all wait for this very save.
-    pub(crate) fn start_save_aside(self: &Arc<Self>) -> Pending {
-        let (mut saving, runtime) = (self.start_save(), self.runtime());
+    pub(crate) fn start_save_aside(self: &Arc<Self>, part: StatePart) -> Pending {
+        let (mut saving, runtime) = (self.start_save(part), self.runtime());
         let (mut reply, result) = oneshot::channel();
         let thread = std::thread::Builder::new().name("save".to_owned());
         let begun = thread.spawn(move || {

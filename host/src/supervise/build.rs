@@ -302,6 +302,7 @@ impl Supervisor {
             start_ms: self.shared.config().start_ms,
             bounds: spec.settings.bounds.clone(),
             nice: spec.settings.nice,
+            is_held: spec.artefact.manifest.hands_over_delta(),
         }
     }
 

@@ -18,7 +18,7 @@ use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
 use dae_store::blocking;
 use dae_store::daemon_state::DaemonState;
 use dae_store::event::{CauseKind, DaeEventKind};
-use dae_store::report::{EndKind, Mode};
+use dae_store::report::{CommandChanges, EndKind, Mode};
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
@@ -86,17 +86,12 @@ impl Supervisor {
         &mut self,
         replacement: &Replacement,
     ) -> Result<OrderResult, StartFault> {
-        let (from, strict) = (&replacement.from, replacement.strict);
-        self.try_out(&replacement.spec, from).await?;
-        // A library that is refused here isn't loaded into this process, which could never unload it.
-        let (spec, _) = self.check_callers(&replacement.spec, strict).await?;
-        let successor = self.prepare(&spec).await?;
-        let spec = DaemonSpec {
-            artefact: successor.artefact(),
-            ..spec
-        };
-        // Loading may have added schemas.
-        let (spec, changes) = &self.check_callers(&spec, strict).await?;
+        let from = &replacement.from;
+        let (successor, spec, changes) = self.loaded(replacement).await?;
+        let (spec, changes) = (&spec, &changes);
+        if let Some(old) = self.in_two_phases(spec, from) {
+            return self.walk_in_two(successor, old, (spec, changes)).await;
+        }
         let was_kept = self.stateful().is_none();
         let left = self.quiesce(from).await?;
         let set_aside = self.set_aside(from, left.as_ref()).await?;
@@ -142,6 +137,25 @@ impl Supervisor {
         Ok(done)
     }
 
+    /// Tries the replacement's file and loads it. Returns the successor, its spec, and what it changes for callers.
+    async fn loaded(
+        &mut self,
+        replacement: &Replacement,
+    ) -> Result<(Successor, DaemonSpec, CommandChanges), StartFault> {
+        let strict = replacement.strict;
+        self.try_out(&replacement.spec, &replacement.from).await?;
+        // A library that is refused here isn't loaded into this process, which could never unload it.
+        let (spec, _) = self.check_callers(&replacement.spec, strict).await?;
+        let successor = self.prepare(&spec).await?;
+        let spec = DaemonSpec {
+            artefact: successor.artefact(),
+            ..spec
+        };
+        // Loading may have added schemas.
+        let (spec, changes) = self.check_callers(&spec, strict).await?;
+        Ok((successor, spec, changes))
+    }
+
     /// Stores the state that the new instance has started from. Otherwise a crash would bring back another one.
     async fn keep_after(&self, from: &StartFrom, state: Option<&KeptState>, was_kept: bool) {
         match (from, state) {
@@ -170,7 +184,7 @@ impl Supervisor {
     }
 
     /// Constructs an instance from the successor, and checks meanwhile that its state is JSON: guests wait for both.
-    async fn start_checked(
+    pub(super) async fn start_checked(
         &self,
         successor: Successor,
         state: Option<&KeptState>,
@@ -185,14 +199,19 @@ impl Supervisor {
             return built;
         };
         if let Ok(built) = built {
-            // What goes wrong at its end changes nothing: it has never answered.
-            let _ = built.instance.end(self.shared.config().stop_grace()).await;
+            self.discard(built).await;
         }
         Err(text.into())
     }
 
+    /// Ends a new instance that doesn't take over.
+    pub(super) async fn discard(&self, built: Built) {
+        // What goes wrong at its end changes nothing: it has never answered.
+        let _ = built.instance.end(self.shared.config().stop_grace()).await;
+    }
+
     /// Sends the events of a generation that took over from a running one.
-    fn send_reload(&self, done: &OrderResult, old_mode: Mode) {
+    pub(super) fn send_reload(&self, done: &OrderResult, old_mode: Mode) {
         self.now.tally.count_reload(ReloadOutcome::Accepted);
         let (spec, generation) = (&self.spec, Some(done.generation));
         let send = |kind| self.shared.events.send(&spec.name, generation, kind);
@@ -208,7 +227,7 @@ impl Supervisor {
         }
     }
 
-    fn tell_done(&self, done: &OrderResult) {
+    pub(super) fn tell_done(&self, done: &OrderResult) {
         if let Some(id) = &done.set_aside {
             self.tell_set_aside(id, done.generation);
         }

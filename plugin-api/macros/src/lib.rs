@@ -7,6 +7,7 @@
 
 mod client;
 mod command;
+mod delta;
 mod derive;
 mod event;
 mod expand;

@@ -38,7 +38,7 @@ use crate::connection::reply_budget::ReplyBudget;
 use crate::hand_off::{AbortOnPanic, HandOffState, Terms, WorkerHandOffs};
 use crate::os::worker_stream::WorkerEnd;
 use crate::os::{signals, warden};
-use crate::plugin::library::PluginLibrary;
+use crate::plugin::library::{PluginLibrary, StatePart};
 use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMessage};
 use crate::threads::fd_limits;
@@ -184,12 +184,19 @@ impl Worker {
                 .run_preflight(preflight, (library, message, state))
                 .await;
         }
-        let wire = Arc::clone(&self.wire);
+        let (wire, is_held) = (Arc::clone(&self.wire), message.is_held);
         states::prepare_for(state.as_ref(), &message);
+        let held = state.clone();
         let starting = start(library, message, state, &wire);
         match self.while_hearing(starting).await? {
             Ok(served) => {
                 self.wire.send(FrameKind::Started, 0, &[]);
+                self.wire.flush_now();
+                // Freed after the answer, since a large one takes a while.
+                drop(held);
+                if !is_held {
+                    self.begin_run(&served);
+                }
                 self.serve(served).await
             }
             Err(fault) => self.refuse(&fault).await,
@@ -261,16 +268,18 @@ impl Worker {
         }
     }
 
-    async fn serve(mut self, served: ServingDaemon) -> io::Result<()> {
-        let wire = Arc::clone(&self.wire);
-        let run = served.instance.run();
-        let end_wire = Arc::clone(&wire);
-        let room = Arc::clone(&self.room);
+    /// Lets the daemon's background work begin.
+    fn begin_run(&self, served: &ServingDaemon) {
+        let (run, wire) = (served.instance.run(), Arc::clone(&self.wire));
         tokio::spawn(async move {
             let _ends_with_us = AbortOnPanic;
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
-            end_wire.send(FrameKind::RunEnd, 0, &[&end]);
+            wire.send(FrameKind::RunEnd, 0, &[&end]);
         });
+    }
+
+    async fn serve(mut self, served: ServingDaemon) -> io::Result<()> {
+        let (wire, room) = (Arc::clone(&self.wire), Arc::clone(&self.room));
         loop {
             tokio::select! {
                 // Frames from the host first, then what has ended since.
@@ -320,7 +329,9 @@ impl Worker {
             FrameKind::Trace => self.span = TraceSpan::read(frame.payload),
             FrameKind::HandOff => self.hand_off(frame, served),
             FrameKind::Reclaim => self.hand_offs.reclaim(frame.id),
-            FrameKind::Save => self.save(frame.id, served),
+            FrameKind::Save => self.save(frame, served),
+            FrameKind::Apply => self.apply(frame, served),
+            FrameKind::Run => self.begin_run(served),
             FrameKind::TakeState => self.take_state(frame),
             FrameKind::Cancel => self.cancel(frame.id),
             FrameKind::Read => self.room.take(frame.id, bytes_of(frame.payload)),
@@ -373,9 +384,18 @@ impl Worker {
         self.wire.flush_now();
     }
 
-    fn save(&mut self, id: u64, served: &ServingDaemon) {
-        self.states.expect(id);
-        self.run_one(CallOf::host(id), served.instance.start_save_aside(), None);
+    fn save(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
+        let part = frame.payload.first().copied();
+        let part = part.and_then(StatePart::from_repr);
+        let part = part.unwrap_or(StatePart::Whole);
+        self.states.expect(frame.id);
+        let pending = served.instance.start_save_aside(part);
+        self.run_one(CallOf::host(frame.id), pending, None);
+    }
+
+    fn apply(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
+        let pending = served.instance.start_apply(frame.payload);
+        self.run_one(CallOf::host(frame.id), pending, None);
     }
 
     fn guest_came(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {

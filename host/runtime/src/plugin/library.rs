@@ -197,6 +197,30 @@ fn request(config: &str, state: Option<&StateText>) -> Vec<u8> {
     parts.concat()
 }
 
+/// What of its state a daemon saves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::FromRepr)]
+#[repr(u8)]
+pub enum StatePart {
+    /// All of it.
+    Whole = 0,
+    /// All of it, and what changes from then on is noted.
+    Snapshot = 1,
+    /// What has changed since the snapshot.
+    Delta = 2,
+}
+
+impl StatePart {
+    /// Returns the name of the author's method.
+    #[must_use]
+    pub fn method(self) -> &'static str {
+        match self {
+            StatePart::Whole => "save",
+            StatePart::Snapshot => "snapshot",
+            StatePart::Delta => "delta",
+        }
+    }
+}
+
 /// The number of libraries that are being loaded, including those that hang in a constructor.
 static LOADING: AtomicUsize = AtomicUsize::new(0);
 
@@ -415,10 +439,20 @@ impl LiveDaemon {
         self.act(verb::STOP)
     }
 
-    /// Saves the daemon's state as JSON. Ends with `NOTHING` if the daemon has none.
+    /// Saves the daemon's state, or a part of it, as JSON. Ends with `NOTHING` if the daemon has none.
     #[must_use]
-    pub fn save(&self) -> PluginFuture {
-        self.act(verb::SAVE)
+    pub fn save(&self, part: StatePart) -> PluginFuture {
+        self.act(match part {
+            StatePart::Whole => verb::SAVE,
+            StatePart::Snapshot => verb::SNAPSHOT,
+            StatePart::Delta => verb::DELTA,
+        })
+    }
+
+    /// Carries out the changes of a delta.
+    #[must_use]
+    pub fn apply(&self, delta: &[u8]) -> PluginFuture {
+        self.act_on(verb::APPLY, delta)
     }
 
     /// Returns whether the code is there and answers.

@@ -64,6 +64,8 @@ pub struct StartMessage {
     pub bounds: Bounds,
     /// The priority of the process; `None` keeps the host's.
     pub nice: Option<i32>,
+    /// True if the background work waits for `Run`.
+    pub is_held: bool,
 }
 
 /// A preflight; the worker ends after it.
@@ -92,7 +94,7 @@ pub enum FrameKind {
     Ping = 5,
     /// A notice that the guest of that id has gone.
     GuestGone = 6,
-    /// A request for the state; answered by `Ended`. The id is the call's.
+    /// A request for the state or a part of it, whose number is the payload (u8); answered by `Ended`. The id is the call's.
     Save = 7,
     /// A notice that a guest has come, whose id is the payload (u64); answered by `Ended`. The id is the call's.
     GuestCame = 8,
@@ -170,6 +172,10 @@ pub enum FrameKind {
     StateReady = 40,
     /// To the worker: a byte that is 1 if a file for that state comes with this frame. Answered by `Ended`.
     TakeState = 41,
+    /// To the worker: a request to carry out the changes of this delta; answered by `Ended`. The id is the call's.
+    Apply = 42,
+    /// To the worker: the background work begins.
+    Run = 43,
 }
 
 /// The mark on the status of a command that was a future and did not have to wait. No status is as large.

@@ -39,6 +39,7 @@ use crate::os::worker_stream::WorkerStream;
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
 use crate::plugin::libraries::{Schemas, overdue_schemas};
+use crate::plugin::library::StatePart;
 use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
 use crate::threads::trace;
@@ -93,6 +94,8 @@ pub struct LoadedSubprocess {
 pub struct Subprocess {
     link: Arc<Link>,
     ended: watch::Receiver<Option<RunEnd>>,
+    /// True if its background work begins on request.
+    is_held: bool,
 }
 
 impl fmt::Debug for Subprocess {
@@ -183,6 +186,7 @@ impl Subprocess {
         let subprocess = Subprocess {
             link,
             ended: attending.ended,
+            is_held: message.is_held,
         };
         let mut loaded = LoadedSubprocess {
             subprocess,
@@ -259,9 +263,22 @@ impl Subprocess {
         })
     }
 
-    /// Requests its state.
-    pub(crate) fn save(&self) -> SubprocessCall {
-        self.ask(FrameKind::Save, &[])
+    /// Requests its state, or a part of it.
+    pub(crate) fn save(&self, part: StatePart) -> SubprocessCall {
+        self.ask(FrameKind::Save, &[part as u8])
+    }
+
+    /// Has it carry out the changes of a delta.
+    pub(crate) fn apply(&self, delta: &[u8]) -> SubprocessCall {
+        self.ask(FrameKind::Apply, delta)
+    }
+
+    /// Lets its background work begin, if it was started without.
+    pub(crate) fn run(&self) {
+        if self.is_held {
+            lock(&self.link.outgoing).put(FrameKind::Run, 0, &[]);
+            self.link.flush();
+        }
     }
 
     /// Notifies it of a new guest.
