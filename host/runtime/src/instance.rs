@@ -5,11 +5,11 @@
 //! runs a command holds a lease of the gate, so that an instance never ends during a command.
 
 mod construct;
-mod delta;
 mod life;
 mod pending;
 pub mod reply;
 mod start;
+mod states;
 pub mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use dae_plugin_api::abi::status;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -29,7 +28,8 @@ use crate::plugin::command_table::{CommandTable, RunsOn};
 use crate::plugin::completion::{Call, CommandBatch, Completion, InstanceEnd};
 use crate::plugin::host_api::HostRegistration;
 use crate::plugin::identity::Identity;
-use crate::plugin::library::{Command, LiveDaemon, PluginFuture, StatePart};
+use crate::plugin::library::{Command, LiveDaemon, PluginFuture};
+use crate::plugin::state_part::StatePart;
 use crate::process::subprocess::{BatchCall, Subprocess, UnreadBytes};
 use crate::threads::latency::{self, LatencyClasses};
 use crate::threads::{trace, watchdog};
@@ -377,44 +377,6 @@ impl Instance {
                 blocking::why(error)
             )),
             Ok(Ok((Err(_), _))) | Err(_) => Err(format!("its `{name}` took longer than {limit:?}")),
-        }
-    }
-
-    /// Starts to save its state. The future keeps the instance alive.
-    pub(crate) fn start_save(self: &Arc<Self>, part: StatePart) -> Pending {
-        match &self.body {
-            Body::InProcess(live, _) => Pending::InProcess(self.watched(LIFE, || live.save(part))),
-            Body::Subprocess(subprocess) => Pending::Subprocess(subprocess.save(part)),
-            Body::BuiltIn(_) => refused("it has no state".to_owned()),
-        }
-    }
-
-    /// Starts to save its state on a thread of its own. A worker has one thread for everything else, and the command that
-    /// holds a lock that `save` needs must be able to go on. The pool's threads may all wait for this very save.
-    pub(crate) fn start_save_aside(self: &Arc<Self>, part: StatePart) -> Pending {
-        let (mut saving, runtime) = (self.start_save(part), self.runtime());
-        let (mut reply, result) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("save".to_owned());
-        let begun = thread.spawn(move || {
-            let ended = runtime.block_on(async {
-                tokio::select! {
-                    biased;
-                    // The host has given the save up.
-                    () = reply.closed() => None,
-                    ended = &mut saving => Some(ended),
-                }
-            });
-            drop(saving);
-            if let Some(ended) = ended {
-                // The host may have given it up at this moment.
-                let _ = reply.send(ended);
-            }
-        });
-        match begun {
-            Ok(_) => Pending::Aside(result),
-            Err(error) => refused(format!(
-                "the system gives its process no more threads ({error})"
-            )),
         }
     }
 

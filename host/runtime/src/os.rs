@@ -5,7 +5,7 @@
 //! has a folder of the same kind for files and directories.
 //!
 //! - `account`: on Windows, the user of this process and of others
-//! - [`allocator`]: what the allocator is told where a large state passes
+//! - [`allocator`]: hints for the allocator where a large state passes
 //! - [`background`]: a program without a terminal
 //! - [`bounds`]: the limits of a worker's process
 //! - [`clock`]: the clock that all processes of the machine share

@@ -206,7 +206,7 @@ impl Supervisor {
 
     /// Ends a new instance that doesn't take over.
     pub(super) async fn discard(&self, built: Built) {
-        // What goes wrong at its end changes nothing: it has never answered.
+        // A fault at its end changes nothing: it has never answered.
         let _ = built.instance.end(self.shared.config().stop_grace()).await;
     }
 

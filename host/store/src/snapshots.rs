@@ -59,7 +59,7 @@ pub struct KeptState {
     pub state: StateText,
 }
 
-/// What a snapshot file has before the state, which is its last member.
+/// The members of a snapshot file before the state, which is the last one.
 #[derive(Serialize)]
 struct SnapshotHead {
     time: Timestamp,

@@ -10,7 +10,7 @@ use crate::model::{
     Argument, Command, Daemon, Kind, Lifecycle, Parameter, PartsKind, Reaction, Slot,
     StartParameter,
 };
-use crate::{delta, parts, schema, state, types};
+use crate::{parts, schema, state, types};
 
 /// Returns the author's `impl` together with the code that makes it a plugin.
 pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
@@ -47,7 +47,6 @@ fn exported(daemon: &Daemon) -> TokenStream {
     let ty = &daemon.self_type;
     let start = start(daemon);
     let state = state::expand(daemon);
-    let delta = delta::expand(daemon);
     let call = call(daemon);
     let run = work("run", daemon.run.as_ref());
     let stop = work("stop", daemon.stop.as_ref());
@@ -79,7 +78,6 @@ fn exported(daemon: &Daemon) -> TokenStream {
             #connect
             #disconnect
             #state
-            #delta
             #describe
         }
     }

@@ -9,6 +9,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{Result, Type};
 
+use crate::delta;
 use crate::model::{Daemon, Lifecycle, StartParameter, fault};
 
 /// Returns the type of the state, if there is one. Reports a state that has only one of its two parts, and a command
@@ -119,7 +120,7 @@ pub fn start_from(daemon: &Daemon, default: &TokenStream) -> TokenStream {
     }
 }
 
-/// Writes the glue functions `save` and `check_state`, or nothing for a daemon without a state.
+/// Writes the glue functions `save` and `check_state`, and those of a delta, or nothing for a daemon without a state.
 pub fn expand(daemon: &Daemon) -> TokenStream {
     let Some(ty) = &daemon.state else {
         return TokenStream::new();
@@ -127,6 +128,7 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
     let (version, migrate, save) = (version(daemon), migrate(daemon), save(daemon, ty));
     let saved =
         quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state, &mut out));
+    let delta = delta::expand(daemon);
     quote! {
         fn save(
             live: DaeArc<DaeLive<Self>>,
@@ -143,6 +145,8 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
         ) -> ::std::result::Result<(), ::std::string::String> {
             state.read::<#ty>(#version, #migrate).map(::std::mem::drop)
         }
+
+        #delta
     }
 }
 

@@ -115,7 +115,7 @@ fn main() -> ExitCode {
     )
 }
 
-/// What is measured.
+/// The subject of the measurement.
 enum Subject {
     /// The time of reloads, and their pause.
     Times,

@@ -20,7 +20,41 @@ use serde_json::{Value, json};
 use super::figures::median;
 use super::records::{self, Records};
 
-/// The measured reloads of each mode.
+/// The name of the daemon.
+const NAME: &str = "Bulky";
+
+/// A measured way: the fixture, and how it is installed.
+struct Way {
+    label: &'static str,
+    library: &'static str,
+    flags: &'static [&'static str],
+}
+
+/// The ways: the whole state in the pause, or a snapshot before it and what has changed in it.
+const WAYS: [Way; 4] = [
+    Way {
+        label: "in-process",
+        library: "bulky",
+        flags: &[],
+    },
+    Way {
+        label: "subprocess",
+        library: "bulky",
+        flags: &["--isolate"],
+    },
+    Way {
+        label: "two phases",
+        library: "phased",
+        flags: &[],
+    },
+    Way {
+        label: "…, subprocess",
+        library: "phased",
+        flags: &["--isolate"],
+    },
+];
+
+/// The measured reloads of each way.
 pub(super) const RELOADS_DEFAULT: u64 = 7;
 /// The reloads in which memory is watched.
 const WATCHED: usize = 2;
@@ -72,21 +106,21 @@ pub(super) fn measure(bytes: u64, reloads: u64) -> Value {
         "{:<14} {:>9} {:>9} {:>7} {:>12}",
         "", "pause ms", "serde ms", "ratio", "memory/JSON"
     );
-    let modes = [("in-process", &[][..]), ("subprocess", &["--isolate"][..])];
-    let rows = modes.map(|(label, flags)| of_mode(&subject, (label, flags), reloads));
+    let rows = WAYS.map(|way| of_way(&subject, &way, reloads));
     json!({"json_bytes": subject.json_bytes, "value_bytes": subject.value_bytes, "reloads": reloads, "rows": rows})
 }
 
-fn of_mode(subject: &StateValue, (label, flags): (&str, &[&str]), reloads: u64) -> Value {
+fn of_way(subject: &StateValue, way: &Way, reloads: u64) -> Value {
+    let (label, library) = (way.label, way.library);
     let mut ecosystem = Ecosystem::start_with(Artefacts::released());
-    let mut guest = ecosystem.install("Bulky", "bulky", flags);
+    let mut guest = ecosystem.install(NAME, library, way.flags);
     let empty = memory(ecosystem.pid());
     guest.ask("fill", &json!([subject.bytes]));
     // From here on the values are those that serde has read, which take less memory than those that were made.
     ecosystem.stop();
     ecosystem.wake(&[]);
-    ecosystem.until_state("Bulky", "ready");
-    guest = ecosystem.guest("Bulky");
+    ecosystem.until_state(NAME, "ready");
+    guest = ecosystem.guest(NAME);
     let (mut pauses, mut pairs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let mut watched = 0;
     for _ in 0..WATCHED {
@@ -106,15 +140,15 @@ fn of_mode(subject: &StateValue, (label, flags): (&str, &[&str]), reloads: u64) 
         median(pairs.clone()),
         median(ratios.clone()),
     );
-    println!("{label:<14} {pause:>9.0} {pair:>9.0} {ratio:>7.2} {memory:>12.2}");
+    println!("{label:<14} {pause:>9.1} {pair:>9.0} {ratio:>7.2} {memory:>12.2}");
     json!({
-        "mode": label, "pause_ms": pause, "serde_ms": pair, "ratio": ratio, "memory_to_json": memory,
+        "way": label, "pause_ms": pause, "serde_ms": pair, "ratio": ratio, "memory_to_json": memory,
         "peak_bytes": watched, "empty_bytes": empty, "pauses_ms": pauses, "serdes_ms": pairs, "ratios": ratios,
     })
 }
 
 fn reload(ecosystem: &Ecosystem) {
-    let reloaded = ecosystem.cli(&["reload", "Bulky"]);
+    let reloaded = ecosystem.cli(&["reload", NAME]);
     let _ = reloaded.ok();
 }
 

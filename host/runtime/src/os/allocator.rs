@@ -1,5 +1,5 @@
-//! What the system's allocator is told where a large state passes. Only the allocator of glibc is told anything: others
-//! grow in large steps and give memory back by themselves.
+//! Hints for the system's allocator where a large state passes. Only the allocator of glibc gets any: others grow in large
+//! steps and give memory back by themselves.
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod elsewhere;

@@ -38,6 +38,7 @@ pub use fault::LoadFault;
 
 use crate::os::library;
 use crate::plugin::completion::Completion;
+use crate::plugin::state_part::StatePart;
 use dae_store::manifest::SCHEMAS_BYTES_MAX;
 use dae_store::state_text::StateText;
 
@@ -195,30 +196,6 @@ fn request(config: &str, state: Option<&StateText>) -> Vec<u8> {
         b"}",
     ];
     parts.concat()
-}
-
-/// What of its state a daemon saves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::FromRepr)]
-#[repr(u8)]
-pub enum StatePart {
-    /// All of it.
-    Whole = 0,
-    /// All of it, and what changes from then on is noted.
-    Snapshot = 1,
-    /// What has changed since the snapshot.
-    Delta = 2,
-}
-
-impl StatePart {
-    /// Returns the name of the author's method.
-    #[must_use]
-    pub fn method(self) -> &'static str {
-        match self {
-            StatePart::Whole => "save",
-            StatePart::Snapshot => "snapshot",
-            StatePart::Delta => "delta",
-        }
-    }
 }
 
 /// The number of libraries that are being loaded, including those that hang in a constructor.
