@@ -124,6 +124,8 @@ enum SupervisorEvent {
     HealthTime,
     CheckpointTime,
     IdleLook,
+    /// The rollback window is over.
+    WindowEnd,
     /// A command has come for the sleeping daemon, by its name.
     Woken(String),
 }
@@ -192,6 +194,8 @@ impl Supervisor {
             SupervisorEvent::HealthTime => self.check_health(),
             SupervisorEvent::CheckpointTime => self.take_checkpoint().await,
             SupervisorEvent::IdleLook => self.on_idle_look().await,
+            // It keeps states, which may be large.
+            SupervisorEvent::WindowEnd => self.monitor.rollback_window = None,
             SupervisorEvent::Woken(command) => self.wake(command).await,
         }
         true
@@ -208,6 +212,8 @@ impl Supervisor {
         let checkpoint_at = self.current.as_ref().and(self.monitor.next_checkpoint);
         let idle = self.current.as_ref().and(self.monitor.idle.as_ref());
         let idle_at = idle.map(|idle| idle.next);
+        let window = self.monitor.rollback_window.as_ref();
+        let window_end = window.map(RollbackWindow::end);
         let ending = async {
             match &mut self.current {
                 Some(current) => (&mut current.ending).await,
@@ -228,6 +234,7 @@ impl Supervisor {
             () = health => SupervisorEvent::HealthTime,
             () = at(checkpoint_at) => SupervisorEvent::CheckpointTime,
             () = at(idle_at) => SupervisorEvent::IdleLook,
+            () = at(window_end) => SupervisorEvent::WindowEnd,
             command = self.gate.woken() => SupervisorEvent::Woken(command),
         }
     }

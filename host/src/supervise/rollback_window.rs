@@ -145,6 +145,11 @@ impl Supervisor {
 }
 
 impl RollbackWindow {
+    /// Returns the time at which it ends.
+    pub(super) fn end(&self) -> Instant {
+        self.until
+    }
+
     fn is_on(&self) -> bool {
         Instant::now() < self.until
     }

@@ -93,7 +93,7 @@ pub struct Manifest {
     #[serde(default)]
     pub exclusive: bool,
     /// True if the daemon also hands over what has changed since a snapshot.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub delta: bool,
     /// The version of the state that it hands over, if it hands one over.
     #[serde(default)]
