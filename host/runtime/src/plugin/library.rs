@@ -584,3 +584,15 @@ impl Future for PluginFuture {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_takes_no_state_apart_gets_it_in_the_request() {
+        let state = StateText::from(b"[1]");
+        assert_eq!(request("{}", Some(&state)), br#"{"config":{},"state":[1]}"#);
+        assert_eq!(request("{}", None), br#"{"config":{},"state":null}"#);
+    }
+}

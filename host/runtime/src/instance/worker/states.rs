@@ -120,8 +120,8 @@ fn give(wire: &HostConnection, id: u64, state: Vec<u8>, file: Option<OwnedDescri
     if !filled {
         return wire.send_ended((id, 0), status::DONE, state);
     }
-    // Before the host goes on: the memory is needed twice no longer.
-    drop(state);
     let (status, guest) = ((status::DONE | IN_FILE).to_le_bytes(), 0_u64.to_le_bytes());
     wire.send_now(FrameKind::Ended, id, &[&status, &guest]);
+    // Only now, since the guests wait and a large state takes a while to free.
+    drop(state);
 }

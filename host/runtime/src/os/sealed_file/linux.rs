@@ -30,15 +30,10 @@ impl SealedFile {
     pub(super) fn seal(file: OwnedFd) -> io::Result<Self> {
         rustix::fs::fcntl_add_seals(&file, CONTENT)?;
         let bytes = length_of(&file)?;
-        // Its pages are mapped as they are read, which nobody waits for here.
-        SealedFile::map(file, bytes, MapFlags::empty())
+        SealedFile::open(file, bytes)
     }
 
     pub(super) fn open(file: OwnedFd, bytes: usize) -> io::Result<Self> {
-        SealedFile::map(file, bytes, MapFlags::POPULATE)
-    }
-
-    fn map(file: OwnedFd, bytes: usize, more: MapFlags) -> io::Result<Self> {
         let seals = rustix::fs::fcntl_get_seals(&file)?;
         let length = length_of(&file)?;
         if !seals.contains(LENGTH | CONTENT) || length != bytes || bytes == 0 {
@@ -49,7 +44,7 @@ impl SealedFile {
         }
         // Private, because kernels before 6.7 map no sealed file as shared, not even to read it. Nothing is copied for
         // pages that are only read.
-        let flags = MapFlags::PRIVATE | more;
+        let flags = MapFlags::PRIVATE;
         // SAFETY: a new mapping at an address that the kernel chooses. The seals keep the file's length and content.
         let at = unsafe {
             rustix::mm::mmap(
