@@ -356,7 +356,13 @@ impl Instance {
         part: StatePart,
         limit: Duration,
     ) -> Result<StateText, String> {
-        let mut pending = self.start_save(part);
+        let mut pending = match &self.body {
+            // Guests are served meanwhile, so a large state must not hold one of their threads.
+            Body::InProcess(..) if self.has_delta() && part != StatePart::Delta => {
+                self.start_save_aside(part)
+            }
+            _ => self.start_save(part),
+        };
         let name = part.method();
         // On the runtime of its code: a `save` that blocks holds one of those threads, not the caller's.
         let saving = self.runtime().spawn(async move {
