@@ -25,6 +25,7 @@ mod sleep;
 mod state_cell;
 mod stop;
 mod tally;
+mod two_phases;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ use dae_store::report::EndKind;
 use dae_store::restart::{self, Decision, End, History};
 use dae_store::settings::OnPanic;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
+use dae_store::state_text::StateText;
 use dae_store::tasks;
 use daemon::{DaemonNow, Order, QueuedOrder};
 use health::Health;
@@ -97,6 +99,8 @@ struct Monitor {
     idle: Option<IdleWatch>,
     /// The times in a row that the daemon stayed awake, since its state could not be saved.
     unsaved_sleeps: u32,
+    /// The length of the state that was handed over last.
+    state_bytes: usize,
 }
 
 /// The instance that answers.
@@ -120,6 +124,8 @@ enum SupervisorEvent {
     HealthTime,
     CheckpointTime,
     IdleLook,
+    /// The rollback window is over.
+    WindowEnd,
     /// A command has come for the sleeping daemon, by its name.
     Woken(String),
 }
@@ -188,6 +194,8 @@ impl Supervisor {
             SupervisorEvent::HealthTime => self.check_health(),
             SupervisorEvent::CheckpointTime => self.take_checkpoint().await,
             SupervisorEvent::IdleLook => self.on_idle_look().await,
+            // It keeps states, which may be large.
+            SupervisorEvent::WindowEnd => self.monitor.rollback_window = None,
             SupervisorEvent::Woken(command) => self.wake(command).await,
         }
         true
@@ -204,6 +212,8 @@ impl Supervisor {
         let checkpoint_at = self.current.as_ref().and(self.monitor.next_checkpoint);
         let idle = self.current.as_ref().and(self.monitor.idle.as_ref());
         let idle_at = idle.map(|idle| idle.next);
+        let window = self.monitor.rollback_window.as_ref();
+        let window_end = window.map(RollbackWindow::end);
         let ending = async {
             match &mut self.current {
                 Some(current) => (&mut current.ending).await,
@@ -224,6 +234,7 @@ impl Supervisor {
             () = health => SupervisorEvent::HealthTime,
             () = at(checkpoint_at) => SupervisorEvent::CheckpointTime,
             () = at(idle_at) => SupervisorEvent::IdleLook,
+            () = at(window_end) => SupervisorEvent::WindowEnd,
             command = self.gate.woken() => SupervisorEvent::Woken(command),
         }
     }
@@ -263,7 +274,7 @@ impl Supervisor {
         Replacement::of(self.spec.clone(), StartFrom::Kept)
     }
 
-    async fn state(&self) -> Result<Vec<u8>, String> {
+    async fn state(&self) -> Result<StateText, String> {
         let limit = self.shared.config().stop_grace();
         if let Some(current) = &self.current {
             return match current.instance.has_state() {
@@ -272,13 +283,21 @@ impl Supervisor {
             };
         }
         match self.kept_state().await? {
-            Some(kept) => Ok(kept.state.get().as_bytes().to_vec()),
+            Some(kept) => Ok(kept.state),
             None => Err("it isn't running, and no state of it was kept".to_owned()),
         }
     }
 
     /// Makes the new instance answer, and retires the one before.
     fn swap(&mut self, built: Built, state: Option<&KeptState>) {
+        // The guests already use the new instance. The old one's running commands finish beside it.
+        if let Some(retired) = self.put_in_charge(built, state) {
+            self.retire_aside(retired);
+        }
+    }
+
+    /// Makes the new instance answer. Returns the one before.
+    fn put_in_charge(&mut self, built: Built, state: Option<&KeptState>) -> Option<Current> {
         let Built {
             instance,
             library,
@@ -313,10 +332,7 @@ impl Supervisor {
         });
         self.watch_idle();
         self.set(DaemonState::Ready);
-        // The guests already use the new instance. The old one's running commands finish beside it.
-        if let Some(retired) = retired {
-            self.retire_aside(retired);
-        }
+        retired
     }
 
     /// Starts to check the instance's health, count its panics and schedule its checkpoints.
@@ -378,8 +394,7 @@ impl Supervisor {
             .instance
             .save(self.shared.config().stop_grace())
             .await;
-        match saved
-            .and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Checkpoint, generation))
+        match saved.and_then(|state| KeptState::of(state, SnapshotOccasion::Checkpoint, generation))
         {
             Ok(state) => self.keep(&state).await,
             Err(text) => {

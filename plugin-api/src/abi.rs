@@ -75,6 +75,13 @@ pub mod verb {
     pub const GUEST_CAME: u32 = 5;
     /// Reports a guest that has gone, as [`GUEST_CAME`] does. Used only if the manifest has the key `disconnect`.
     pub const GUEST_GONE: u32 = 6;
+    /// Writes the state as [`SAVE`] does, and has what changes noted from then on. This and the next two are used only if
+    /// the manifest has the key `delta`.
+    pub const SNAPSHOT: u32 = 7;
+    /// Writes what has changed since the last [`SNAPSHOT`], in the form of a state.
+    pub const DELTA: u32 = 8;
+    /// Carries out these changes in an instance that was started from the snapshot.
+    pub const APPLY: u32 = 9;
 }
 
 /// A growable buffer that belongs to the caller and that the callee appends to.

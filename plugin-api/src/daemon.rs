@@ -8,14 +8,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::abi::{HostV1, Output, StepV1, status};
 use crate::arguments::{self, ArgumentList, Misread, Signature};
-use crate::crossing::{Config, ReadableState, SavableState};
+use crate::crossing::Config;
 use crate::parts::PartsTarget;
-use crate::{Ecosystem, Guest, exact, export, misfit, reply};
+use crate::saved_state::{OwnedState, SavedState};
+use crate::{Ecosystem, Guest, exact, export, misfit};
 
 /// A boxed future that runs a daemon's code.
 pub type Work<T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send>>;
@@ -57,9 +57,28 @@ pub trait Exported: Sized + Send + Sync + 'static {
         None
     }
 
-    /// Returns work that produces the state as JSON, if the daemon hands one over.
-    fn save(live: Arc<Live<Self>>) -> Option<Work<String>> {
+    /// Returns work that writes the state as JSON, if the daemon hands one over.
+    fn save(live: Arc<Live<Self>>, out: Output) -> Option<Work<()>> {
+        drop((live, out));
+        None
+    }
+
+    /// Returns work that writes the state as [`Exported::save`] does, and notes what changes from then on.
+    fn snapshot(live: Arc<Live<Self>>, out: Output) -> Option<Work<()>> {
+        drop((live, out));
+        None
+    }
+
+    /// Returns work that writes what has changed since the last snapshot.
+    fn delta(live: Arc<Live<Self>>, out: Output) -> Option<Work<()>> {
+        drop((live, out));
+        None
+    }
+
+    /// Returns work that carries out changes that another instance has noted.
+    fn apply(live: Arc<Live<Self>>, delta: &SavedState<'_>) -> Option<Work<()>> {
         drop(live);
+        let _ = delta;
         None
     }
 
@@ -67,7 +86,7 @@ pub trait Exported: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// The state can't be read.
-    fn check_state(state: &SavedState) -> Result<(), String> {
+    fn check_state(state: &SavedState<'_>) -> Result<(), String> {
         let _ = state;
         Ok(())
     }
@@ -77,58 +96,6 @@ pub trait Exported: Sized + Send + Sync + 'static {
     fn describe(schemas: &mut crate::export::RunTimeSchemas) {
         let _ = schemas;
     }
-}
-
-/// A state on its way from one instance to the next.
-#[derive(Deserialize)]
-pub struct SavedState {
-    /// The author's version number for the shape of the state.
-    pub version: u32,
-    pub(crate) data: Box<RawValue>,
-}
-
-impl SavedState {
-    /// Returns the state as the author's type. A state of another version goes through `migrate`.
-    ///
-    /// # Errors
-    /// The state doesn't fit `T`, or its version can't be read; the text shows the place.
-    pub fn read<T: ReadableState>(
-        &self,
-        version: u32,
-        migrate: Option<&dyn Fn(u32, serde_json::Value) -> Result<T, String>>,
-    ) -> Result<T, String> {
-        if self.version == version {
-            return self.parse();
-        }
-        let Some(migrate) = migrate else {
-            return Err(format!(
-                "the state is of version {}, this code reads version {version} and has no `migrate`",
-                self.version
-            ));
-        };
-        migrate(self.version, self.parse()?).map_err(|text| {
-            format!(
-                "the state of version {} can't be migrated: {text}",
-                self.version
-            )
-        })
-    }
-
-    fn parse<T: DeserializeOwned>(&self) -> Result<T, String> {
-        let text = self.data.get();
-        exact::from_str(text)
-            .map_err(|error| format!("the state can't be read: {}", misfit::explain(&error, text)))
-    }
-}
-
-/// Returns an author's state in the form that crosses the boundary.
-///
-/// # Errors
-/// The state can't be written as JSON.
-pub fn saved<T: SavableState>(version: u32, state: &T) -> Result<String, String> {
-    let data = reply::to_json(state)
-        .map_err(|error| format!("the state can't be written as JSON: {error}"))?;
-    Ok(format!("{{\"version\":{version},\"data\":{data}}}"))
 }
 
 /// A constructed daemon with its host and its runtime.
@@ -153,7 +120,7 @@ pub struct StartRequest {
     pub(crate) host: HostV1,
     pub(crate) config: Box<RawValue>,
     /// The state that the previous instance left, if any.
-    pub state: Option<SavedState>,
+    pub state: Option<SavedState<'static>>,
 }
 
 /// The start request as it crosses. Later hosts may add members; a plugin ignores those it doesn't know.
@@ -161,7 +128,7 @@ pub struct StartRequest {
 pub(crate) struct StartMessage {
     pub(crate) config: Box<RawValue>,
     #[serde(default)]
-    pub(crate) state: Option<SavedState>,
+    pub(crate) state: Option<OwnedState>,
 }
 
 impl StartRequest {

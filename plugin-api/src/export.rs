@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)]
 
+mod create;
+
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
@@ -12,25 +14,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use abi_stable::prefix_type::WithMetadata;
-use abi_stable::std_types::{ROption, RSlice, RStr};
+use abi_stable::std_types::{RSlice, RStr};
 use async_ffi::FutureExt as _;
 
 #[cfg(feature = "schema")]
 use crate::abi;
 use crate::abi::{
-    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1, DaemonModV1_Ref, DaemonVtableV1, HostV1,
-    InstanceV1, Output, SinkV1, StepV1, status, verb,
+    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1, DaemonModV1_Ref, HostV1, Output, SinkV1,
+    StepV1, status, verb,
 };
-use crate::daemon::StartMessage;
 use crate::parts::{CALL_PARTS, CallPartsV1};
-use crate::runtime::Runtime;
 use crate::{Guest, log, panic};
+use create::{create, create_from};
+
+pub use create::{CREATE_FROM, CreateFromV1};
 
 pub use crate::arguments::{Optional, Required, Rest, Signature, Text};
-pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, saved};
+pub use crate::daemon::{Call, Exported, Live, StartRequest, Work};
 pub use crate::keep::{kept, kept_blocking};
 pub use crate::parts::drain;
 pub use crate::reply::{CommandValue, Ended, FallibleReply, PlainReply, Started};
+pub use crate::saved_state::{SavedState, saved};
 #[cfg(feature = "schema")]
 pub use crate::schema::run_time::{
     DescribedLater, ResultLater, ResultNever, RunTimeSchemas, UndescribedLater,
@@ -91,6 +95,7 @@ extern "C" fn query<D: Exported>(name: RStr<'_>) -> *const () {
         #[cfg(feature = "schema")]
         abi::SCHEMAS => schemas::<D> as abi::SchemasV1 as *const (),
         CALL_PARTS => call_parts::<D> as CallPartsV1 as *const (),
+        CREATE_FROM => create_from::<D> as CreateFromV1 as *const (),
         _ => std::ptr::null(),
     }
 }
@@ -99,11 +104,7 @@ unsafe extern "C" fn check_state<D: Exported>(state: RSlice<'_, u8>, sink: *mut 
     // SAFETY: the caller keeps the sink valid and leaves it to this function for the length of this call.
     let mut out = unsafe { Output::new(sink) };
     panic::install_hook();
-    let checked = panic::caught(|| {
-        let state = serde_json::from_slice::<SavedState>(state.as_slice())
-            .map_err(|error| format!("the saved state is not as expected: {error}"))?;
-        D::check_state(&state)
-    });
+    let checked = panic::caught(|| D::check_state(&SavedState::lent(state.as_slice())?));
     match checked {
         Ok(Ok(())) => status::NOTHING,
         Ok(Err(text)) => {
@@ -137,94 +138,6 @@ unsafe extern "C" fn schemas<D: Exported>(sink: *mut SinkV1) -> u32 {
             out.replace(&text);
             status::CRASHED
         }
-    }
-}
-
-unsafe extern "C" fn create<D: Exported>(
-    host: HostV1,
-    request: RSlice<'_, u8>,
-    place: *mut ROption<InstanceV1>,
-    sink: *mut SinkV1,
-) -> StepV1 {
-    let _scope = log::Scope::enter(host);
-    // SAFETY: the caller keeps the sink valid and leaves it to the step until the step has ended.
-    let mut out = unsafe { Output::new(sink) };
-    let place = InstancePlace(place);
-    // Only the author's code can panic below. It runs inside the polls of `Guarded`, which catch panics.
-    panic::install_hook();
-    log::install_subscriber(host);
-    let message = match serde_json::from_slice::<StartMessage>(request.as_slice()) {
-        Ok(message) => message,
-        Err(error) => {
-            out.replace(&format!("the host's start request can't be read: {error}"));
-            return StepV1::ended(status::FAILED);
-        }
-    };
-    let started = started::<D>(StartRequest {
-        host,
-        config: message.config,
-        state: message.state,
-    });
-    let nobody = None::<Arc<Live<D>>>;
-    let guarded = Guarded::new(host, nobody, out, |mut out| async move {
-        match started.await {
-            Ok(live) => {
-                place.put(live);
-                status::DONE
-            }
-            Err(text) => {
-                out.replace(&text);
-                status::FAILED
-            }
-        }
-    });
-    StepV1::pending(guarded.into_ffi())
-}
-
-/// Runs the author's `start` within the daemon's own runtime.
-async fn started<D: Exported>(request: StartRequest) -> Result<Arc<Live<D>>, String> {
-    let host = request.host;
-    let runtime = Runtime::default();
-    let mut request = Some(request);
-    let mut work: Option<Work<D>> = None;
-    let daemon = std::future::poll_fn(|context| {
-        let _entered = runtime.enter();
-        if let Some(request) = request.take() {
-            work = Some(D::start(request));
-        }
-        match &mut work {
-            Some(work) => work.as_mut().poll(context),
-            None => Poll::Ready(Err("its start was polled after it had panicked".to_owned())),
-        }
-    })
-    .await?;
-    Ok(Arc::new(Live {
-        daemon,
-        host,
-        runtime,
-    }))
-}
-
-/// The place where `create` stores the instance.
-struct InstancePlace(*mut ROption<InstanceV1>);
-
-// SAFETY: the caller of `create` leaves the place to the step alone.
-unsafe impl Send for InstancePlace {}
-
-impl InstancePlace {
-    fn put<D: Exported>(self, live: Arc<Live<D>>) {
-        let instance = InstanceV1 {
-            this: Arc::into_raw(live).cast(),
-            vtable: const {
-                &DaemonVtableV1 {
-                    call: call::<D>,
-                    act: act::<D>,
-                    destroy: destroy::<D>,
-                }
-            },
-        };
-        // SAFETY: the caller of `create` keeps the place valid until the step has ended, which is after this.
-        unsafe { *self.0 = ROption::RSome(instance) };
     }
 }
 
@@ -302,13 +215,17 @@ unsafe extern "C" fn act<D: Exported>(
     let mut out = unsafe { Output::new(sink) };
     let _scope = log::Scope::enter(live.host);
     let _entered = live.runtime.enter();
-    if verb == verb::SAVE {
-        return save::<D>(&live, out);
+    match verb {
+        verb::SAVE => return written(&live, out, D::save),
+        verb::SNAPSHOT => return written(&live, out, D::snapshot),
+        verb::DELTA => return written(&live, out, D::delta),
+        _ => {}
     }
     let start = || match verb {
         verb::PING => Ok(None),
         verb::RUN => Ok(D::run(Arc::clone(&live))),
         verb::STOP => Ok(D::stop(Arc::clone(&live))),
+        verb::APPLY => applied::<D>(&live, argument.as_slice()),
         verb::GUEST_CAME | verb::GUEST_GONE => told_of_guest::<D>(&live, verb, argument.as_slice()),
         _ => Err(status::UNKNOWN),
     };
@@ -337,16 +254,26 @@ fn told_of_guest<D: Exported>(
     })
 }
 
-/// Writes the state into the sink, or returns `NOTHING` for a daemon that hands none over.
-fn save<D: Exported>(live: &Arc<Live<D>>, mut out: Output) -> StepV1 {
-    match panic::caught(|| D::save(Arc::clone(live))) {
+/// Returns the work that carries out the changes in a state.
+fn applied<D: Exported>(live: &Arc<Live<D>>, delta: &[u8]) -> Result<Option<Work<()>>, u32> {
+    Ok(match SavedState::lent(delta) {
+        Ok(delta) => D::apply(Arc::clone(live), &delta),
+        Err(text) => Some(Box::pin(async { Err(text) })),
+    })
+}
+
+/// Writes a state into the sink, or returns `NOTHING` for a daemon that hands none over.
+fn written<D: Exported>(
+    live: &Arc<Live<D>>,
+    mut out: Output,
+    write: fn(Arc<Live<D>>, Output) -> Option<Work<()>>,
+) -> StepV1 {
+    // SAFETY: the other handle is used only when the work that has this one has ended.
+    let first = unsafe { out.second() };
+    match panic::caught(|| write(Arc::clone(live), first)) {
         Ok(Some(work)) => pending(live, out, |mut out| async move {
             match work.await {
-                Ok(state) if out.push(state.as_bytes()) => status::DONE,
-                Ok(_) => {
-                    out.replace("the state is larger than the host takes");
-                    status::FAILED
-                }
+                Ok(()) => status::DONE,
                 Err(text) => {
                     out.replace(&text);
                     status::FAILED

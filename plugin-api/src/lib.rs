@@ -166,6 +166,11 @@
 //! function `migrate(version: u32, state: json::Value) -> Result<State>`. If the new code can't read the state, the
 //! reload is refused.
 //!
+//! `#[daemon(delta = Delta)]` hands a large state over in two phases, so that guests don't wait for all of it: the old instance
+//! saves a `snapshot(&self) -> State` and serves on, the new one starts from it, and then takes over by `apply(&self, Delta)`
+//! what has changed since, the `delta(&self) -> Delta` of the old one. Each may return a `Result`. The page `host/docs/reload.md`
+//! has the rules.
+//!
 //! `#[daemon(built_in)]` makes a daemon that is only linked into a program with the library `dae-host`; the crate is no
 //! plugin, and may have several such daemons. The page `host/docs/embedding.md` shows it.
 //!
@@ -252,6 +257,7 @@ mod panic;
 pub mod parts;
 mod reply;
 mod runtime;
+mod saved_state;
 mod schema;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

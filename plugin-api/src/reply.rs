@@ -97,14 +97,22 @@ pub(crate) fn write_json<T: Serialize + ?Sized>(
 /// The value can't be written as JSON, or holds a number that JSON doesn't have.
 pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, String> {
     let mut text = Vec::new();
-    match value.serialize(Finite(&mut serde_json::Serializer::new(&mut text))) {
+    match write_exact(&mut text, value) {
         Ok(()) => Ok(String::from_utf8(text).expect("serde_json writes UTF-8")),
         Err(error) => Err(format!("{}{error}", place_of(&error, &text))),
     }
 }
 
+/// Writes what [`to_json`] returns.
+pub(crate) fn write_exact<T: Serialize + ?Sized>(
+    out: impl io::Write,
+    value: &T,
+) -> Result<(), serde_json::Error> {
+    value.serialize(Finite(&mut serde_json::Serializer::new(out)))
+}
+
 /// Returns the place of a refused value, such as `at .list[3]: `. The value follows what was written so far.
-fn place_of(error: &serde_json::Error, written: &[u8]) -> String {
+pub(crate) fn place_of(error: &serde_json::Error, written: &[u8]) -> String {
     let path = match error.is_data() {
         true => misfit::locate(&String::from_utf8_lossy(written), written.len()).path(),
         false => String::new(),

@@ -9,6 +9,7 @@ mod life;
 mod pending;
 pub mod reply;
 mod start;
+mod states;
 pub mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,6 @@ use std::time::Duration;
 
 use dae_plugin_api::abi::status;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -29,6 +29,7 @@ use crate::plugin::completion::{Call, CommandBatch, Completion, InstanceEnd};
 use crate::plugin::host_api::HostRegistration;
 use crate::plugin::identity::Identity;
 use crate::plugin::library::{Command, LiveDaemon, PluginFuture};
+use crate::plugin::state_part::StatePart;
 use crate::process::subprocess::{BatchCall, Subprocess, UnreadBytes};
 use crate::threads::latency::{self, LatencyClasses};
 use crate::threads::{trace, watchdog};
@@ -36,6 +37,7 @@ use dae_store::blocking;
 use dae_store::json5_text;
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
+use dae_store::state_text::StateText;
 use dae_store::tasks;
 
 use construct::next_number;
@@ -341,61 +343,46 @@ impl Instance {
     ///
     /// # Errors
     /// The author's error, or that it took longer than `limit`.
-    pub async fn save(self: &Arc<Self>, limit: Duration) -> Result<Vec<u8>, String> {
-        let pending = self.start_save();
+    pub async fn save(self: &Arc<Self>, limit: Duration) -> Result<StateText, String> {
+        self.save_part(StatePart::Whole, limit).await
+    }
+
+    /// Saves its state or a part of it, as [`Instance::save`] does.
+    ///
+    /// # Errors
+    /// The same as [`Instance::save`].
+    pub async fn save_part(
+        self: &Arc<Self>,
+        part: StatePart,
+        limit: Duration,
+    ) -> Result<StateText, String> {
+        let mut pending = match &self.body {
+            // Guests are served meanwhile, so a large state must not hold one of their threads.
+            Body::InProcess(..) if self.has_delta() && part != StatePart::Delta => {
+                self.start_save_aside(part)
+            }
+            _ => self.start_save(part),
+        };
+        let name = part.method();
         // On the runtime of its code: a `save` that blocks holds one of those threads, not the caller's.
-        let saving = self
-            .runtime()
-            .spawn(async move { timeout(limit, pending).await });
+        let saving = self.runtime().spawn(async move {
+            let ended = timeout(limit, &mut pending).await;
+            (ended, pending.take_file())
+        });
         match timeout(limit + Duration::from_millis(100), saving).await {
-            Ok(Ok(Ok(ended))) if ended.status == status::DONE => Ok(ended.bytes),
-            Ok(Ok(Ok(ended))) => Err(format!(
-                "its `save` failed: {}",
+            Ok(Ok((Ok(ended), file))) if ended.status == status::DONE => Ok(match file {
+                Some(file) => StateText::of(file),
+                None => StateText::of(ended.bytes),
+            }),
+            Ok(Ok((Ok(ended), _))) => Err(format!(
+                "its `{name}` failed: {}",
                 String::from_utf8_lossy(&ended.bytes)
             )),
             Ok(Err(error)) => Err(format!(
-                "its `save` has no result: {}",
+                "its `{name}` has no result: {}",
                 blocking::why(error)
             )),
-            Ok(Ok(Err(_))) | Err(_) => Err(format!("its `save` took longer than {limit:?}")),
-        }
-    }
-
-    /// Starts to save its state. The future keeps the instance alive.
-    pub(crate) fn start_save(self: &Arc<Self>) -> Pending {
-        match &self.body {
-            Body::InProcess(live, _) => Pending::InProcess(self.watched(LIFE, || live.save())),
-            Body::Subprocess(subprocess) => Pending::Subprocess(subprocess.save()),
-            Body::BuiltIn(_) => refused("it has no state".to_owned()),
-        }
-    }
-
-    /// Starts to save its state on a thread of its own. A worker has one thread for everything else, and the command that
-    /// holds a lock that `save` needs must be able to go on. The pool's threads may all wait for this very save.
-    pub(crate) fn start_save_aside(self: &Arc<Self>) -> Pending {
-        let (mut saving, runtime) = (self.start_save(), self.runtime());
-        let (mut reply, result) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("save".to_owned());
-        let begun = thread.spawn(move || {
-            let ended = runtime.block_on(async {
-                tokio::select! {
-                    biased;
-                    // The host has given the save up.
-                    () = reply.closed() => None,
-                    ended = &mut saving => Some(ended),
-                }
-            });
-            drop(saving);
-            if let Some(ended) = ended {
-                // The host may have given it up at this moment.
-                let _ = reply.send(ended);
-            }
-        });
-        match begun {
-            Ok(_) => Pending::Aside(result),
-            Err(error) => refused(format!(
-                "the system gives its process no more threads ({error})"
-            )),
+            Ok(Ok((Err(_), _))) | Err(_) => Err(format!("its `{name}` took longer than {limit:?}")),
         }
     }
 

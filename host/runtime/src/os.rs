@@ -5,6 +5,7 @@
 //! has a folder of the same kind for files and directories.
 //!
 //! - `account`: on Windows, the user of this process and of others
+//! - [`allocator`]: hints for the allocator where a large state passes
 //! - [`background`]: a program without a terminal
 //! - [`bounds`]: the limits of a worker's process
 //! - [`clock`]: the clock that all processes of the machine share
@@ -26,6 +27,7 @@
 //! - [`port`]: ports of the loopback address, and the error of one that is taken
 //! - [`process_group`]: a process with all that it starts
 //! - [`process_usage`]: the CPU time and the memory of processes
+//! - [`sealed_file`]: files in memory that nobody can change any more
 //! - [`service_manager`]: reports to the service manager
 //! - [`shared_memory`]: memory that a host shares with its worker
 //! - [`signals`]: the signals, or console events, that end a host
@@ -41,6 +43,7 @@
 
 #[cfg(windows)]
 pub mod account;
+pub mod allocator;
 pub mod background;
 pub mod bounds;
 pub mod clock;
@@ -64,6 +67,7 @@ pub mod own_program;
 pub mod port;
 pub mod process_group;
 pub mod process_usage;
+pub mod sealed_file;
 pub mod service_manager;
 pub mod shared_memory;
 pub mod signals;

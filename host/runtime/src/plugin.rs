@@ -9,3 +9,4 @@ pub mod libraries;
 pub mod library;
 pub(crate) mod payload;
 pub mod start_fault;
+pub mod state_part;

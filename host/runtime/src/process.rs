@@ -3,4 +3,4 @@
 pub(crate) mod ipc;
 pub mod subprocess;
 
-pub use ipc::{PreflightMessage, StartMessage};
+pub use ipc::{HUGE_STATE_BYTES, PreflightMessage, StartMessage};

@@ -177,7 +177,8 @@ impl Dae {
             .state()
             .await
             .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
-        serde_json::from_slice(&state)
+        state
+            .to_raw()
             .map_err(|error| Fault::failed(format!("{name}: its state is not JSON: {error}")))
     }
 

@@ -87,7 +87,7 @@ impl Supervisor {
             let Ok(StoredState::State(newer)) = disk.states.find(&daemon) else {
                 return Ok(None);
             };
-            if newer.state.get() == state.state.get() {
+            if newer.state == state.state {
                 return Ok(None);
             }
             let departure = Departure::of(DepartureReason::RolledBack, StoredState::State(newer));

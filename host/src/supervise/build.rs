@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::listen;
@@ -27,6 +26,7 @@ use dae_store::blocking;
 use dae_store::plugin_store::Artefact;
 use dae_store::report::Mode;
 use dae_store::snapshots::KeptState;
+use dae_store::state_text::StateText;
 
 /// A successor that has its port, its number and its code, but is not started. Guests need not wait for this step.
 pub(super) struct Successor {
@@ -161,7 +161,7 @@ impl Supervisor {
         &self,
         spec: &DaemonSpec,
         attempt: Attempt,
-        (library, state): (&LibraryUse, Option<Box<RawValue>>),
+        (library, state): (&LibraryUse, Option<StateText>),
     ) -> Result<Instance, StartFault> {
         let place = (Mode::InProcess, attempt);
         let plan = StartPlan {
@@ -248,7 +248,7 @@ impl Supervisor {
         &self,
         spec: DaemonSpec,
         attempt: Attempt,
-        (loaded, state): (LoadedSubprocess, Option<Box<RawValue>>),
+        (loaded, state): (LoadedSubprocess, Option<StateText>),
     ) -> Result<Instance, StartFault> {
         let identity = move |pid| identity(&spec, (Mode::Subprocess, attempt), pid);
         let starting = self
@@ -302,6 +302,7 @@ impl Supervisor {
             start_ms: self.shared.config().start_ms,
             bounds: spec.settings.bounds.clone(),
             nice: spec.settings.nice,
+            is_held: spec.artefact.manifest.hands_over_delta(),
         }
     }
 

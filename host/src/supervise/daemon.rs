@@ -29,6 +29,7 @@ use dae_store::plugin_store::Artefact;
 use dae_store::report::{CommandChanges, Credential, EndKind, LastEnd, Mode};
 use dae_store::sleep_rule::SleepRule;
 use dae_store::snapshots::KeptState;
+use dae_store::state_text::StateText;
 
 /// An order to a supervisor. The sender receives the result when it is done.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(super) enum Order {
     Stop(OrderReply),
     Restart(OrderReply),
     Replace(Box<Replacement>, OrderReply),
-    Save(oneshot::Sender<Result<Vec<u8>, String>>),
+    Save(oneshot::Sender<Result<StateText, String>>),
     Prepare(Box<Replacement>, OrderReply),
     End(OrderReply),
 }
@@ -336,7 +337,7 @@ impl Daemon {
     ///
     /// # Errors
     /// Returns the reason if the daemon has no state or can't save it.
-    pub async fn state(&self) -> Result<Vec<u8>, String> {
+    pub async fn state(&self) -> Result<StateText, String> {
         let (reply, saved) = oneshot::channel();
         let gone = || "its supervisor has ended".to_owned();
         let queued = QueuedOrder {

@@ -7,8 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::value::RawValue;
-
 use super::{DaemonSpec, StartFrom, Supervisor};
 use dae_runtime::plugin::libraries::PreflightRecord;
 use dae_runtime::plugin::start_fault::StartFault;
@@ -19,6 +17,7 @@ use dae_store::durations;
 use dae_store::report::Mode;
 use dae_store::settings::{Preflight, PreflightStep, Settings};
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
+use dae_store::state_text::StateText;
 
 impl Supervisor {
     /// Runs the preflight of a file, if it is wanted and possible.
@@ -61,7 +60,7 @@ impl Supervisor {
         result
     }
 
-    async fn state_for_preflight(&self, from: &StartFrom) -> Result<Option<Box<RawValue>>, String> {
+    async fn state_for_preflight(&self, from: &StartFrom) -> Result<Option<StateText>, String> {
         match from {
             StartFrom::Kept => self.state_to_try().await,
             StartFrom::Nothing => Ok(None),
@@ -73,7 +72,7 @@ impl Supervisor {
         &mut self,
         spec: &DaemonSpec,
         starts: bool,
-        state: Option<Box<RawValue>>,
+        state: Option<StateText>,
     ) -> Result<(), StartFault> {
         let plan = self.preflight_plan(spec, starts);
         let spawner = self.shared.code.spawner.clone();
@@ -144,14 +143,14 @@ impl Supervisor {
     }
 
     /// Returns a copy of the state that the successor will find. The running instance keeps its own.
-    async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
+    async fn state_to_try(&self) -> Result<Option<StateText>, String> {
         let Some(current) = self.stateful() else {
             return Ok(self.kept_state().await?.map(|kept| kept.state));
         };
         let limit = self.shared.config().stop_grace();
         let saved = Arc::clone(&current.instance).save(limit).await?;
         let generation = current.instance.identity.generation;
-        let state = KeptState::of(&saved, SnapshotOccasion::Reload, generation)?;
+        let state = KeptState::of(saved, SnapshotOccasion::Reload, generation)?;
         Ok(Some(state.state))
     }
 }

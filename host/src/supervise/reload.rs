@@ -9,14 +9,16 @@
 
 use std::sync::Arc;
 
+use super::build::{Built, Successor};
 use super::exclusive;
 use super::retire::drain;
 use super::tally::ReloadOutcome;
 use super::{Current, DaemonSpec, OrderResult, Replacement, StartFrom, Supervisor};
 use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
+use dae_store::blocking;
 use dae_store::daemon_state::DaemonState;
 use dae_store::event::{CauseKind, DaeEventKind};
-use dae_store::report::{EndKind, Mode};
+use dae_store::report::{CommandChanges, EndKind, Mode};
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
@@ -84,17 +86,12 @@ impl Supervisor {
         &mut self,
         replacement: &Replacement,
     ) -> Result<OrderResult, StartFault> {
-        let (from, strict) = (&replacement.from, replacement.strict);
-        self.try_out(&replacement.spec, from).await?;
-        // A library that is refused here isn't loaded into this process, which could never unload it.
-        let (spec, _) = self.check_callers(&replacement.spec, strict).await?;
-        let successor = self.prepare(&spec).await?;
-        let spec = DaemonSpec {
-            artefact: successor.artefact(),
-            ..spec
-        };
-        // Loading may have added schemas.
-        let (spec, changes) = &self.check_callers(&spec, strict).await?;
+        let from = &replacement.from;
+        let (successor, spec, changes) = self.loaded(replacement).await?;
+        let (spec, changes) = (&spec, &changes);
+        if let Some(old) = self.in_two_phases(spec, from) {
+            return self.walk_in_two(successor, old, (spec, changes)).await;
+        }
         let was_kept = self.stateful().is_none();
         let left = self.quiesce(from).await?;
         let set_aside = self.set_aside(from, left.as_ref()).await?;
@@ -105,8 +102,8 @@ impl Supervisor {
         };
         let is_exclusive = [spec, &self.spec].map(|spec| spec.artefact.manifest.exclusive);
         let is_exclusive = is_exclusive.contains(&true);
-        let was_retired = is_exclusive && self.retire_first().await;
-        let built = match self.start(successor, state).await {
+        let was_retired = is_exclusive && self.retire_first(left.as_ref()).await?;
+        let built = match self.start_checked(successor, state).await {
             Ok(built) => built,
             Err(fault) => {
                 self.take_back(set_aside).await;
@@ -140,6 +137,25 @@ impl Supervisor {
         Ok(done)
     }
 
+    /// Tries the replacement's file and loads it. Returns the successor, its spec, and what it changes for callers.
+    async fn loaded(
+        &mut self,
+        replacement: &Replacement,
+    ) -> Result<(Successor, DaemonSpec, CommandChanges), StartFault> {
+        let strict = replacement.strict;
+        self.try_out(&replacement.spec, &replacement.from).await?;
+        // A library that is refused here isn't loaded into this process, which could never unload it.
+        let (spec, _) = self.check_callers(&replacement.spec, strict).await?;
+        let successor = self.prepare(&spec).await?;
+        let spec = DaemonSpec {
+            artefact: successor.artefact(),
+            ..spec
+        };
+        // Loading may have added schemas.
+        let (spec, changes) = self.check_callers(&spec, strict).await?;
+        Ok((successor, spec, changes))
+    }
+
     /// Stores the state that the new instance has started from. Otherwise a crash would bring back another one.
     async fn keep_after(&self, from: &StartFrom, state: Option<&KeptState>, was_kept: bool) {
         match (from, state) {
@@ -152,18 +168,50 @@ impl Supervisor {
         }
     }
 
-    /// Ends the running instance before its successor starts. Returns false if none runs.
-    async fn retire_first(&mut self) -> bool {
+    /// Ends the running instance before its successor starts. Returns false if none runs. The state that it has `left` must
+    /// be good, since it can't save it again.
+    async fn retire_first(&mut self, left: Option<&KeptState>) -> Result<bool, String> {
+        if let Err(text) = left.map_or(Ok(()), |left| left.state.check()) {
+            self.reopen();
+            return Err(text);
+        }
         let Some(old) = self.take_away() else {
-            return false;
+            return Ok(false);
         };
         self.gate.hold_for_change();
         self.retiree(old).retire().await;
-        true
+        Ok(true)
+    }
+
+    /// Constructs an instance from the successor, and checks meanwhile that its state is JSON: guests wait for both.
+    pub(super) async fn start_checked(
+        &self,
+        successor: Successor,
+        state: Option<&KeptState>,
+    ) -> Result<Built, StartFault> {
+        let Some(kept) = state.filter(|kept| !kept.state.is_checked()) else {
+            return self.start(successor, state).await;
+        };
+        let text = kept.state.clone();
+        let checking = blocking::run_or_here(move || text.check());
+        let (built, checked) = tokio::join!(self.start(successor, state), checking);
+        let Err(text) = checked.unwrap_or_else(Err) else {
+            return built;
+        };
+        if let Ok(built) = built {
+            self.discard(built).await;
+        }
+        Err(text.into())
+    }
+
+    /// Ends a new instance that doesn't take over.
+    pub(super) async fn discard(&self, built: Built) {
+        // A fault at its end changes nothing: it has never answered.
+        let _ = built.instance.end(self.shared.config().stop_grace()).await;
     }
 
     /// Sends the events of a generation that took over from a running one.
-    fn send_reload(&self, done: &OrderResult, old_mode: Mode) {
+    pub(super) fn send_reload(&self, done: &OrderResult, old_mode: Mode) {
         self.now.tally.count_reload(ReloadOutcome::Accepted);
         let (spec, generation) = (&self.spec, Some(done.generation));
         let send = |kind| self.shared.events.send(&spec.name, generation, kind);
@@ -179,7 +227,7 @@ impl Supervisor {
         }
     }
 
-    fn tell_done(&self, done: &OrderResult) {
+    pub(super) fn tell_done(&self, done: &OrderResult) {
         if let Some(id) = &done.set_aside {
             self.tell_set_aside(id, done.generation);
         }
@@ -210,13 +258,16 @@ impl Supervisor {
         // The state that is handed over is the last one of this instance.
         self.now.saver.close().await;
         let generation = instance.identity.generation;
-        let saved = instance
-            .save(grace)
-            .await
-            .and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Reload, generation));
+        let saved = instance.save(grace).await;
+        let saved = saved.map(|state| {
+            self.monitor.state_bytes = state.bytes().len();
+            // It is checked while the successor reads it.
+            KeptState::unchecked(state, SnapshotOccasion::Reload, generation)
+        });
         match saved {
-            Ok(state) => Ok(Some(state)),
+            Ok(kept) if is_kept || kept.state.check().is_ok() => Ok(Some(kept)),
             // The successor doesn't start from this state, so this is no reason to refuse.
+            Ok(_) => Ok(None),
             Err(_) if !is_kept => Ok(None),
             Err(text) => {
                 self.reopen();

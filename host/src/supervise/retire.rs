@@ -11,6 +11,9 @@ use tokio::time::timeout;
 
 use super::daemon::DaemonNow;
 use super::{Current, Supervisor, SupervisorShared};
+use dae_runtime::os::allocator;
+use dae_runtime::process::HUGE_STATE_BYTES;
+use dae_store::blocking;
 use dae_store::report::Mode;
 use dae_store::tasks;
 
@@ -25,6 +28,8 @@ pub(super) struct RetiringInstance {
     current: Current,
     shared: Arc<SupervisorShared>,
     now: Arc<DaemonNow>,
+    /// True if it has left much memory of this process once it has ended.
+    leaves_much: bool,
 }
 
 impl Supervisor {
@@ -33,6 +38,7 @@ impl Supervisor {
             current,
             shared: Arc::clone(&self.shared),
             now: Arc::clone(&self.now),
+            leaves_much: self.monitor.state_bytes >= HUGE_STATE_BYTES,
         }
     }
 
@@ -66,6 +72,7 @@ impl RetiringInstance {
             mut current,
             shared,
             now,
+            leaves_much,
         } = self;
         let grace = shared.config().stop_grace();
         drain(&mut current, grace).await;
@@ -88,6 +95,10 @@ impl RetiringInstance {
             if is_left_behind {
                 library.leave_behind();
             }
+        }
+        if leaves_much && identity.mode == Mode::InProcess {
+            // Without a thread for it, the memory stays for what comes.
+            let _ = blocking::run(allocator::give_back).await;
         }
         faults.into_iter().map(|fault| fault.text).collect()
     }

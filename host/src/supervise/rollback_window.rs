@@ -145,6 +145,11 @@ impl Supervisor {
 }
 
 impl RollbackWindow {
+    /// Returns the time at which it ends.
+    pub(super) fn end(&self) -> Instant {
+        self.until
+    }
+
     fn is_on(&self) -> bool {
         Instant::now() < self.until
     }
@@ -161,7 +166,7 @@ impl RollbackWindow {
     /// Returns the states to start from, the best one first.
     fn states(self) -> Vec<Option<KeptState>> {
         let own = self.own.filter(|own| {
-            let is_same = |newest: &KeptState| newest.state.get() == own.state.get();
+            let is_same = |newest: &KeptState| newest.state == own.state;
             !self.newest.as_ref().is_some_and(is_same)
         });
         let some: Vec<_> = self.newest.into_iter().chain(own).map(Some).collect();

@@ -162,14 +162,14 @@ impl Saver {
         let began = Instant::now();
         let saved = instance.save(self.limit).await;
         drop(instance);
-        let bytes = saved.map_err(|text| match began.elapsed() >= self.limit {
+        let state = saved.map_err(|text| match began.elapsed() >= self.limit {
             true => {
                 format!("{text}; does the command that asked for it hold a lock that `save` needs?")
             }
             false => text,
         })?;
-        self.note_size(generation, bytes.len());
-        let state = KeptState::of(&bytes, SnapshotOccasion::Checkpoint, generation)?;
+        self.note_size(generation, state.bytes().len());
+        let state = KeptState::of(state, SnapshotOccasion::Checkpoint, generation)?;
         let is_current = || self.current(generation).is_some();
         let kept = self.states.keep_if((&self.name, &state), is_current).await;
         match kept {

@@ -292,7 +292,7 @@ impl Supervisor {
         let generation = instance.identity.generation;
         let saved = instance.save(self.shared.config().stop_grace()).await;
         let state =
-            saved.and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Stop, generation));
+            saved.and_then(|state| KeptState::of(state, SnapshotOccasion::Stop, generation));
         let state = state.map_err(|text| (text, CauseKind::SaveFailed))?;
         let states = &self.shared.disk.states;
         let kept = states.keep_with_others(&self.spec.name, &state).await;

@@ -111,7 +111,7 @@ impl Supervisor {
         self.at(Some(StopStep::Save));
         let generation = instance.identity.generation;
         let saved = instance.save(limit).await;
-        match saved.and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Stop, generation)) {
+        match saved.and_then(|state| KeptState::of(state, SnapshotOccasion::Stop, generation)) {
             Ok(state) => {
                 self.at(Some(StopStep::Write));
                 self.keep(&state).await;

@@ -93,7 +93,15 @@ pub struct StagedFile {
 /// # Errors
 /// A disk error; `path` is then unchanged.
 pub fn stage(path: &Path, bytes: &[u8]) -> Result<StagedFile, DiskFault> {
-    let file = beside(path, bytes)?;
+    stage_parts(path, &[bytes])
+}
+
+/// Does the same as [`stage`] with a content in several parts.
+///
+/// # Errors
+/// The same as [`stage`].
+pub(crate) fn stage_parts(path: &Path, parts: &[&[u8]]) -> Result<StagedFile, DiskFault> {
+    let file = beside(path, parts)?;
     let synced = file.as_file().sync_all();
     synced.map_err(|e| DiskFault::new(&e, "write", path))?;
     Ok(StagedFile {
@@ -117,7 +125,7 @@ impl StagedFile {
 /// # Errors
 /// A disk error; `path` is then unchanged.
 pub fn place(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
-    let file = beside(path, bytes)?;
+    let file = beside(path, &[bytes])?;
     let synced = disk::sync_before_rename(file.as_file());
     synced.map_err(|e| DiskFault::new(&e, "write", path))?;
     rename(file.into_temp_path(), path)
@@ -132,7 +140,7 @@ pub fn settle(path: &Path) -> Result<(), DiskFault> {
     sync_directory(directory_of(path))
 }
 
-fn beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, DiskFault> {
+fn beside(path: &Path, parts: &[&[u8]]) -> Result<NamedTempFile, DiskFault> {
     let mut named = tempfile::Builder::new();
     named
         .prefix(TEMPORARY_PREFIX)
@@ -140,7 +148,7 @@ fn beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, DiskFault> {
     let file = disk::temporary_in(directory_of(path), &named);
     let filled = file.and_then(|mut file| {
         make_owners(file.as_file())?;
-        file.write_all(bytes)?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
         Ok(file)
     });
     filled.map_err(|e| DiskFault::new(&e, "write", path))
@@ -321,7 +329,7 @@ mod tests {
         for dir in [&states, &spared] {
             fs::create_dir(dir).unwrap();
         }
-        let left = beside(&states.join("A.json"), b"half").unwrap();
+        let left = beside(&states.join("A.json"), &[b"half"]).unwrap();
         let left = left.into_temp_path().keep().unwrap();
         assert!(is_temporary(left.file_name().unwrap()), "{left:?}");
         for dir in [dir.path(), &states, &spared] {

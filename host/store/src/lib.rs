@@ -5,7 +5,8 @@
 //! - [`install_plan`]: the rules of an install · [`uninstall`]: what an uninstall leaves
 //! - [`daemon_config`]: the values that a daemon runs with, and where each comes from
 //! - [`archive`]: states and entries that have left an ecosystem, kept for a while
-//! - [`snapshots`]: the states of daemons · [`plugin_store`]: copies of the installed files
+//! - [`snapshots`]: the states of daemons · [`state_text`]: their texts
+//! - [`plugin_store`]: copies of the installed files
 //! - [`event_log`]: the kept events · [`log`]: the logs of the host and of its daemons
 //! - [`registry`]: the installed daemons · [`manifest`]: a plugin file's description of itself
 //! - [`reconcile`]: the actions that changed files require
@@ -60,6 +61,7 @@ pub mod retention;
 pub mod settings;
 pub mod sleep_rule;
 pub mod snapshots;
+pub mod state_text;
 pub mod tasks;
 pub mod text_file;
 pub mod uninstall;

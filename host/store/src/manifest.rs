@@ -92,6 +92,9 @@ pub struct Manifest {
     /// True if two instances must never run at the same time, not even during a reload.
     #[serde(default)]
     pub exclusive: bool,
+    /// True if the daemon also hands over what has changed since a snapshot.
+    #[serde(default)]
+    pub delta: bool,
     /// The version of the state that it hands over, if it hands one over.
     #[serde(default)]
     pub state_version: Option<u32>,
@@ -111,6 +114,14 @@ pub struct Manifest {
     /// True if its code has schemas that are not here; see [`Manifest::add_schemas`].
     #[serde(default)]
     pub run_time_schemas: bool,
+}
+
+impl Manifest {
+    /// Returns whether the daemon hands over what has changed in its state since a snapshot.
+    #[must_use]
+    pub fn hands_over_delta(&self) -> bool {
+        self.delta && self.state_version.is_some()
+    }
 }
 
 /// An event or a topic that a daemon declares.

@@ -22,6 +22,7 @@ use crate::atomic_file::{self, DiskFault, StagedFile};
 use crate::blocking;
 use crate::home::Home;
 use crate::lock::lock;
+use crate::state_text::StateText;
 use crate::text_file;
 
 /// The highest number of files synced at the same time. On a disk with slow syncs, this many take hardly longer than
@@ -55,25 +56,83 @@ pub struct KeptState {
     /// The generation of the instance that it was taken from.
     pub generation: u64,
     /// The state in the ABI's form: `{"version": …, "data": …}`.
-    pub state: Box<RawValue>,
+    pub state: StateText,
+}
+
+/// The members of a snapshot file before the state, which is the last one.
+#[derive(Serialize)]
+struct SnapshotHead {
+    time: Timestamp,
+    occasion: SnapshotOccasion,
+    generation: u64,
+}
+
+/// The content of a snapshot file, which stays where it was read.
+#[derive(Deserialize)]
+struct SnapshotForm<'a> {
+    time: Timestamp,
+    occasion: SnapshotOccasion,
+    generation: u64,
+    #[serde(borrow)]
+    state: &'a RawValue,
 }
 
 impl KeptState {
     /// Creates a snapshot of a state in the ABI's form, dated now.
-    pub fn of(bytes: &[u8], occasion: SnapshotOccasion, generation: u64) -> Result<Self, String> {
-        let state = serde_json::from_slice(bytes)
-            .map_err(|error| format!("its state is not JSON: {error}"))?;
-        Ok(KeptState {
+    ///
+    /// # Errors
+    /// The state is not JSON.
+    pub fn of(
+        state: impl Into<StateText>,
+        occasion: SnapshotOccasion,
+        generation: u64,
+    ) -> Result<Self, String> {
+        let kept = KeptState::unchecked(state.into(), occasion, generation);
+        kept.state.check()?;
+        Ok(kept)
+    }
+
+    /// Creates a snapshot of a state of which nobody knows yet whether it is JSON. It must be checked before it is kept.
+    pub fn unchecked(state: StateText, occasion: SnapshotOccasion, generation: u64) -> Self {
+        KeptState {
             time: Timestamp::now(),
             occasion,
             generation,
             state,
+        }
+    }
+
+    /// Reads the text of a snapshot file.
+    fn read(text: String) -> serde_json::Result<Self> {
+        let form: SnapshotForm<'_> = serde_json::from_str(&text)?;
+        let state = form.state.get();
+        let start = state.as_ptr().addr() - text.as_ptr().addr();
+        let range = start..start + state.len();
+        let (time, occasion, generation) = (form.time, form.occasion, form.generation);
+        Ok(KeptState {
+            time,
+            occasion,
+            generation,
+            state: StateText::read_in(text.into_bytes(), range),
         })
+    }
+
+    /// Returns the text of a snapshot file up to the state, after which it has a closing brace.
+    fn head(&self) -> serde_json::Result<String> {
+        let head = SnapshotHead {
+            time: self.time,
+            occasion: self.occasion,
+            generation: self.generation,
+        };
+        let mut head = serde_json::to_string(&head)?;
+        head.pop();
+        head.push_str(",\"state\":");
+        Ok(head)
     }
 
     /// Returns the state's length in the ABI's form (bytes).
     pub fn bytes(&self) -> u64 {
-        self.state.get().len() as u64
+        self.state.bytes().len() as u64
     }
 
     /// Describes the snapshot's origin, for `status`.
@@ -160,7 +219,7 @@ impl Snapshots {
         let text = text_file::of_file(bytes)
             .map_err(anyhow::Error::msg)
             .with_context(damaged)?;
-        let kept = serde_json::from_str(&text).with_context(damaged)?;
+        let kept = KeptState::read(text).with_context(damaged)?;
         Ok(Some(kept))
     }
 
@@ -337,10 +396,14 @@ impl Snapshots {
         let (states, to_stage) = (self.clone(), Arc::clone(batch));
         let staged = blocking::side_by_side(batch.len(), SYNCS_MAX, move |number| {
             let (daemon, state) = &to_stage[number];
-            let bytes = serde_json::to_vec(&**state).map_err(|error| error.to_string())?;
-            let staged = atomic_file::stage(&states.path_of(daemon), &bytes);
+            let head = state.head().map_err(|error| error.to_string())?;
+            let staged = state.state.check().and_then(|()| {
+                let parts = [head.as_bytes(), state.state.bytes(), b"}"];
+                let staged = atomic_file::stage_parts(&states.path_of(daemon), &parts);
+                staged.map_err(|fault| fault.to_string())
+            });
             states.0.written.fetch_add(1, Ordering::Relaxed);
-            staged.map_err(|fault| fault.to_string())
+            staged
         });
         let put_in_place = |staged: Option<Result<StagedFile, String>>| {
             let staged = staged.unwrap_or_else(|| Err("writing it panicked".to_owned()))?;
@@ -410,7 +473,7 @@ mod tests {
         .unwrap();
         states.keep("A", &kept).unwrap();
         let loaded = states.load("A").unwrap().unwrap();
-        assert_eq!(loaded.state.get(), r#"{"version":1,"data":{"n": 5}}"#);
+        assert_eq!(loaded.state.bytes(), br#"{"version":1,"data":{"n": 5}}"#);
         let path = states.path_of("A");
         let kept_text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("\u{feff}{kept_text}")).unwrap();
@@ -461,7 +524,7 @@ mod tests {
         let kept = states.keep_if(("A", &state(2)), || false).await;
         assert!(kept.is_none(), "{kept:?}");
         let loaded = states.load("A").unwrap().unwrap();
-        assert_eq!(loaded.state.get(), state(1).state.get());
+        assert_eq!(loaded.state.bytes(), state(1).state.bytes());
     }
 
     #[tokio::test]
@@ -495,7 +558,7 @@ mod tests {
             let name = format!("D{number}");
             assert_eq!(kept.is_err(), number == 7, "{name}: {kept:?}");
             let loaded = states.load(&name).unwrap().unwrap();
-            assert_eq!(loaded.state.get(), state(number).state.get());
+            assert_eq!(loaded.state.bytes(), state(number).state.bytes());
         }
         let unwritten: Vec<_> = states.unwritten().into_keys().collect();
         assert_eq!(unwritten, ["D7"]);

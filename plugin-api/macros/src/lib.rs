@@ -7,6 +7,7 @@
 
 mod client;
 mod command;
+mod delta;
 mod derive;
 mod event;
 mod expand;
@@ -35,6 +36,8 @@ use derive::Derive;
 /// - `#[daemon(state = T)]`: hands a state of type `T` from one instance to the next, by `From<&Self> for T` and
 ///   `From<T> for Self`. The methods `save` and `start` can do the same. `state_version = 2` numbers the shape of the
 ///   state.
+/// - `#[daemon(delta = T)]`: hands over a snapshot of the state, and then what has changed since, by the methods `snapshot`,
+///   `delta` and `apply`.
 /// - `#[daemon(events(tick(u64), moved(x: f64, y: f64)))]`: declares the events that the daemon sends, with the types of their
 ///   arguments. Callers see them in its schema.
 /// - `#[daemon(preflight = "start")]`: runs `start` as well in the preflight of a new file.

@@ -116,6 +116,9 @@ fn put_state(parts: &mut Parts, daemon: &Daemon) {
         parts.text(&format!(",\"state_version\":{version},\"state\":"));
         parts.schema(&schema::constant(daemon, state));
     }
+    if daemon.options.delta.is_some() {
+        parts.text(",\"delta\":true");
+    }
     let mut start = daemon.start.iter().flat_map(|start| &start.parameters);
     let config = start.find_map(|one| match one {
         StartParameter::Config(ty) => Some(ty),

@@ -12,7 +12,7 @@ use syn::{
 
 use crate::event::Event;
 use crate::options::{self, Row, Table, Takes, Value};
-use crate::{command, lifecycle, reaction, state, types};
+use crate::{command, delta, lifecycle, reaction, state, types};
 
 /// The description of a daemon, as its author wrote it.
 pub struct Daemon {
@@ -42,6 +42,8 @@ pub struct Options {
     pub state: Option<Type>,
     /// The version of the state's shape, and the place where it stands.
     pub state_version: Option<(u32, LitInt)>,
+    /// The type of what has changed in the state since a snapshot, for a daemon that hands that over alone.
+    pub delta: Option<Type>,
     /// Set by `preflight = "start"`: the preflight of a new file also starts the daemon.
     pub is_tried_by_start: bool,
     /// The events that the daemon declares.
@@ -213,6 +215,7 @@ pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
     }
     let mut daemon = faults.none_or(daemon)?;
     daemon.state = state::check(&daemon)?;
+    delta::check(&daemon, item)?;
     check_purpose(&daemon)?;
     Ok(daemon)
 }
@@ -329,6 +332,7 @@ const OPTIONS: Table = Table {
         Row::new("built_in", "built_in", Takes::Nothing),
         Row::new("state", "state = Type", Takes::Type),
         Row::new("state_version", "state_version = N", Takes::Version),
+        Row::new("delta", "delta = Type", Takes::Type),
         Row {
             earlier: Some("trial"),
             ..Row::new("preflight", "preflight = \"start\"", Takes::Text)
@@ -347,6 +351,7 @@ fn read_options(tokens: TokenStream) -> Result<Options> {
         ("preflight", value) => preflight = value.into_text(),
         ("events", Value::Events(events)) => options.events = events,
         ("state", Value::Type(ty)) => options.state = Some(*ty),
+        ("delta", Value::Type(ty)) => options.delta = Some(*ty),
         ("state_version", Value::Version(version, place)) => {
             options.state_version = Some((version, place));
         }

@@ -9,6 +9,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{Result, Type};
 
+use crate::delta;
 use crate::model::{Daemon, Lifecycle, StartParameter, fault};
 
 /// Returns the type of the state, if there is one. Reports a state that has only one of its two parts, and a command
@@ -119,15 +120,20 @@ pub fn start_from(daemon: &Daemon, default: &TokenStream) -> TokenStream {
     }
 }
 
-/// Writes the glue functions `save` and `check_state`, or nothing for a daemon without a state.
+/// Writes the glue functions `save` and `check_state`, and those of a delta, or nothing for a daemon without a state.
 pub fn expand(daemon: &Daemon) -> TokenStream {
     let Some(ty) = &daemon.state else {
         return TokenStream::new();
     };
     let (version, migrate, save) = (version(daemon), migrate(daemon), save(daemon, ty));
-    let saved = quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state));
+    let saved =
+        quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state, &mut out));
+    let delta = delta::expand(daemon);
     quote! {
-        fn save(live: DaeArc<DaeLive<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<::std::string::String>> {
+        fn save(
+            live: DaeArc<DaeLive<Self>>,
+            mut out: ::dae_plugin_api::abi::Output,
+        ) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
             ::std::option::Option::Some(::std::boxed::Box::pin(async move {
                 let state: #ty = #save;
                 #saved
@@ -135,10 +141,12 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
         }
 
         fn check_state(
-            state: &::dae_plugin_api::export::SavedState,
+            state: &::dae_plugin_api::export::SavedState<'_>,
         ) -> ::std::result::Result<(), ::std::string::String> {
             state.read::<#ty>(#version, #migrate).map(::std::mem::drop)
         }
+
+        #delta
     }
 }
 

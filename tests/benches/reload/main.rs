@@ -10,13 +10,17 @@
 //! answer. This is the cost of deploying a program without a host. The process is this program itself, so it starts as
 //! fast as possible.
 //!
-//! Flags after `--`: `--reloads N`; `--growth` measures the memory growth instead. The figures are for the release
-//! build. The table goes to standard output, all figures to `target/bench/reload.json` (`reload_growth.json`).
+//! Flags after `--`: `--reloads N`; `--growth` measures the memory growth instead, and `--state 100MB` the pause and the
+//! memory with a state of that size. The figures are for the release build. The table goes to standard output, all
+//! figures to `target/bench/reload.json` (`reload_growth.json`, `reload_state.json`).
 
 #[path = "../figures/mod.rs"]
 mod figures;
 mod growth;
 mod plain;
+#[path = "../../fixtures/bulky/src/records.rs"]
+mod records;
+mod states;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -104,21 +108,56 @@ fn main() -> ExitCode {
     let Some(mut words) = command_line::words("reload") else {
         return ExitCode::SUCCESS;
     };
-    let count = words.len();
-    words.retain(|word| word != "--growth");
-    let (is_growth, default) = match words.len() < count {
-        true => (true, growth::RELOADS_DEFAULT),
-        false => (false, RELOADS_DEFAULT),
-    };
-    let reloads = command_line::numbers(&words, [("--reloads", default)]);
-    let measured = reloads.map(|[reloads]| match is_growth {
-        true => ("reload_growth", growth::measure(reloads)),
-        false => ("reload", all_ways(reloads)),
-    });
+    let measured = Subject::taken_from(&mut words).and_then(|subject| subject.measure(&words));
     command_line::end(
         "reload",
         measured.and_then(|(name, figures)| figures::keep(name, figures)),
     )
+}
+
+/// The subject of the measurement.
+enum Subject {
+    /// The time of reloads, and their pause.
+    Times,
+    /// The memory that they leave behind.
+    Growth,
+    /// The pause and the memory with a state of so many bytes.
+    State(u64),
+}
+
+impl Subject {
+    /// Takes the flag that chooses the subject from the command line.
+    fn taken_from(words: &mut Vec<String>) -> Result<Self, String> {
+        if let Some(at) = words.iter().position(|word| word == "--growth") {
+            words.remove(at);
+            return Ok(Subject::Growth);
+        }
+        let Some(at) = words.iter().position(|word| word == "--state") else {
+            return Ok(Subject::Times);
+        };
+        let taken: Vec<_> = words.drain(at..words.len().min(at + 2)).collect();
+        let size = taken.get(1).ok_or("--state takes a size, such as 100MB")?;
+        states::size(size).map(Subject::State)
+    }
+
+    /// Measures it. Returns the name of the file with the figures, and the figures.
+    fn measure(self, words: &[String]) -> Result<(&'static str, Value), String> {
+        let reloads = |default| {
+            let numbers = command_line::numbers(words, [("--reloads", default)]);
+            numbers.map(|[reloads]| reloads)
+        };
+        Ok(match self {
+            Subject::Times => ("reload", all_ways(reloads(RELOADS_DEFAULT)?)),
+            Subject::Growth => (
+                "reload_growth",
+                growth::measure(reloads(growth::RELOADS_DEFAULT)?),
+            ),
+            Subject::State(bytes) => (
+                "reload_state",
+                states::measure(bytes, reloads(states::RELOADS_DEFAULT)?),
+            ),
+        })
+    }
 }
 
 fn all_ways(reloads: u64) -> Value {

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -18,6 +17,7 @@ use crate::process::subprocess::LoadedSubprocess;
 use crate::threads::latency::LatencyClasses;
 use dae_store::blocking;
 use dae_store::manifest::Manifest;
+use dae_store::state_text::StateText;
 
 /// All that a start needs: a file, and the identity of the new instance.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct StartPlan {
     /// The runtime that its code runs on.
     pub runtime: Handle,
     /// The state that the previous instance has saved, as JSON.
-    pub state: Option<Box<RawValue>>,
+    pub state: Option<StateText>,
     /// The longest time that `start` may take.
     pub limit: Duration,
 }
@@ -45,17 +45,15 @@ pub struct StartPlan {
 /// if `start` itself never returned.
 pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     let registration = HostRegistration::take(plan.hosted, plan.runtime.clone());
-    let state = plan.state.as_ref().map_or("null", |state| state.get());
-    let request = format!("{{\"config\":{},\"state\":{state}}}", registration.config());
     let host = registration.host();
     let runtime = plan.runtime;
     let (library, limit) = (plan.library, plan.limit);
-    let state = plan.state;
+    let (state, config) = (plan.state, registration.config().to_owned());
     // A thread that may block, since the author's `start` may.
     let started = blocking::run(move || {
-        let starting = async { timeout(limit, library.start(host, &request)).await };
+        let starting = async { timeout(limit, library.start(host, &config, state.clone())).await };
         match runtime.block_on(starting) {
-            Ok(live) => live.map_err(|text| fault_of(text, &library, state.as_deref())),
+            Ok(live) => live.map_err(|text| fault_of(text, &library, state.as_ref())),
             Err(_) => Err(too_long(limit).into()),
         }
     });
@@ -89,7 +87,7 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
 pub async fn start_subprocess(
     loaded: LoadedSubprocess,
     identity: impl FnOnce(u32) -> Identity,
-    state: Option<Box<RawValue>>,
+    state: Option<StateText>,
 ) -> Result<Instance, StartFault> {
     let manifest = Arc::new(loaded.manifest().clone());
     let subprocess = loaded.start(state).await?;
@@ -114,8 +112,8 @@ pub(super) fn next_number() -> u64 {
 }
 
 /// Returns the fault of a `start` that has failed.
-fn fault_of(text: String, library: &PluginLibrary, state: Option<&RawValue>) -> StartFault {
-    let is_readable = state.is_none_or(|state| library.check_state(state.get()).is_ok());
+fn fault_of(text: String, library: &PluginLibrary, state: Option<&StateText>) -> StartFault {
+    let is_readable = state.is_none_or(|state| library.check_state(state.bytes()).is_ok());
     match is_readable {
         true => text.into(),
         false => StartFault::of_state(text),

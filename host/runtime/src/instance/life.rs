@@ -19,7 +19,10 @@ impl Instance {
     /// Starts its background work, once. The future completes when that work or the instance ends.
     pub fn run(self: &Arc<Self>) -> InstanceEnd {
         match &self.body {
-            Body::Subprocess(subprocess) => Box::pin(subprocess.ended()),
+            Body::Subprocess(subprocess) => {
+                subprocess.run();
+                Box::pin(subprocess.ended())
+            }
             Body::InProcess(..) | Body::BuiltIn(_) => Box::pin(self.run_here()),
         }
     }

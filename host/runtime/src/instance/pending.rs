@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Instance;
 use super::start::{BeginFlag, StartProgress};
+use crate::os::sealed_file::SealedFile;
 use crate::plugin::completion::Completion;
 use crate::plugin::library::PluginFuture;
 use crate::process::subprocess::SubprocessCall;
@@ -51,6 +52,14 @@ impl Pending {
     /// Returns whether it has ended in a process of its own as a future that did not have to wait.
     pub fn was_at_once(&self) -> bool {
         matches!(self, Pending::Subprocess(call) if call.was_at_once)
+    }
+
+    /// Takes the result of a save that has ended in a process of its own, if it came as a file.
+    pub fn take_file(&mut self) -> Option<SealedFile> {
+        match self {
+            Pending::Subprocess(call) => call.file.take(),
+            _ => None,
+        }
     }
 
     /// Takes back the bytes of its result so that the next command can reuse their memory.

@@ -20,6 +20,7 @@ mod incoming;
 mod known;
 mod running;
 mod start;
+mod states;
 mod wire;
 mod work;
 
@@ -39,6 +40,7 @@ use crate::os::worker_stream::WorkerEnd;
 use crate::os::{signals, warden};
 use crate::plugin::library::PluginLibrary;
 use crate::plugin::start_fault::StartFault;
+use crate::plugin::state_part::StatePart;
 use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMessage};
 use crate::threads::fd_limits;
 use crate::threads::trace::TraceSpan;
@@ -48,6 +50,7 @@ use hand_offs::InstanceOfWorker;
 use incoming::Incoming;
 use running::{BeforePoll, CallOf, RunningCall};
 use start::{ServingDaemon, load, start, texts};
+use states::SavedStates;
 use wire::HostConnection;
 
 /// The exit code of a worker that has no host (sysexits' EX_SOFTWARE).
@@ -139,6 +142,7 @@ struct Worker {
     is_aside_cut: bool,
     /// The buffer in which the replies of a batch are made, one after the other.
     spare: Vec<u8>,
+    states: SavedStates,
 }
 
 impl Worker {
@@ -158,6 +162,7 @@ impl Worker {
             room: Arc::default(),
             is_aside_cut: false,
             spare: Vec::new(),
+            states: SavedStates::default(),
         }
     }
 
@@ -173,20 +178,28 @@ impl Worker {
         };
         self.report_loaded(&library, &message).await?;
         // Only from here on may guests wait for the start.
-        let state = match self.payload_of(FrameKind::Start).await? {
-            none if none.is_empty() => None,
-            state => Some(serde_json::from_slice(&state)?),
+        let state = match self.state().await? {
+            Ok(state) => state,
+            Err(text) => return self.refuse(&text.into()).await,
         };
         if let Some(preflight) = message.preflight {
             return self
                 .run_preflight(preflight, (library, message, state))
                 .await;
         }
-        let wire = Arc::clone(&self.wire);
+        let (wire, is_held) = (Arc::clone(&self.wire), message.is_held);
+        states::prepare_for(state.as_ref(), &message);
+        let held = state.clone();
         let starting = start(library, message, state, &wire);
         match self.while_hearing(starting).await? {
             Ok(served) => {
                 self.wire.send(FrameKind::Started, 0, &[]);
+                self.wire.flush_now();
+                // Freed after the answer, since a large one takes a while.
+                drop(held);
+                if !is_held {
+                    self.begin_run(&served);
+                }
                 self.serve(served).await
             }
             Err(fault) => self.refuse(&fault).await,
@@ -221,10 +234,15 @@ impl Worker {
 
     /// Waits for the next frame of that kind. Before the daemon serves, other frames are ignored.
     async fn payload_of(&mut self, kind: FrameKind) -> io::Result<Vec<u8>> {
+        self.next_of(kind).await.map(|(_, payload)| payload)
+    }
+
+    /// Waits for the next frame of that kind, as [`Worker::payload_of`] does. Returns its id and its payload.
+    async fn next_of(&mut self, kind: FrameKind) -> io::Result<(u64, Vec<u8>)> {
         loop {
             while let Some(frame) = self.inbox.next().map_err(fault)? {
                 if frame.kind == kind {
-                    return Ok(frame.payload.to_vec());
+                    return Ok((frame.id, frame.payload.to_vec()));
                 }
             }
             self.incoming.read(&self.wire, &mut self.inbox).await?;
@@ -253,17 +271,19 @@ impl Worker {
         }
     }
 
-    async fn serve(mut self, served: ServingDaemon) -> io::Result<()> {
-        let wire = Arc::clone(&self.wire);
-        let run = served.instance.run();
-        let end_wire = Arc::clone(&wire);
-        let room = Arc::clone(&self.room);
-        self.before_poll = before_poll(&served, &wire);
+    /// Lets the daemon's background work begin.
+    fn begin_run(&self, served: &ServingDaemon) {
+        let (run, wire) = (served.instance.run(), Arc::clone(&self.wire));
         tokio::spawn(async move {
             let _ends_with_us = AbortOnPanic;
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
-            end_wire.send(FrameKind::RunEnd, 0, &[&end]);
+            wire.send(FrameKind::RunEnd, 0, &[&end]);
         });
+    }
+
+    async fn serve(mut self, served: ServingDaemon) -> io::Result<()> {
+        let (wire, room) = (Arc::clone(&self.wire), Arc::clone(&self.room));
+        self.before_poll = before_poll(&served, &wire);
         loop {
             tokio::select! {
                 // Frames from the host first, then what has ended since.
@@ -313,7 +333,10 @@ impl Worker {
             FrameKind::Trace => self.span = TraceSpan::read(frame.payload),
             FrameKind::HandOff => self.hand_off(frame, served),
             FrameKind::Reclaim => self.hand_offs.reclaim(frame.id),
-            FrameKind::Save => self.save(frame.id, served),
+            FrameKind::Save => self.save(frame, served),
+            FrameKind::Apply => self.apply(frame, served),
+            FrameKind::Run => self.begin_run(served),
+            FrameKind::TakeState => self.take_state(frame),
             FrameKind::Cancel => self.cancel(frame.id),
             FrameKind::Read => self.room.take(frame.id, bytes_of(frame.payload)),
             FrameKind::GoOn => self.room.free(frame.id),
@@ -365,8 +388,18 @@ impl Worker {
         self.wire.flush_now();
     }
 
-    fn save(&mut self, id: u64, served: &ServingDaemon) {
-        self.run_one(CallOf::host(id), served.instance.start_save_aside(), None);
+    fn save(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
+        let part = frame.payload.first().copied();
+        let part = part.and_then(StatePart::from_repr);
+        let part = part.unwrap_or(StatePart::Whole);
+        self.states.expect(frame.id);
+        let pending = served.instance.start_save_aside(part);
+        self.run_one(CallOf::host(frame.id), pending, None);
+    }
+
+    fn apply(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
+        let pending = served.instance.start_apply(frame.payload);
+        self.run_one(CallOf::host(frame.id), pending, None);
     }
 
     fn guest_came(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
@@ -384,6 +417,7 @@ impl Worker {
     /// Cancels a call that nobody waits for. If it has not begun, it never begins.
     fn cancel(&mut self, id: u64) {
         self.backlog.cancel(id);
+        self.states.forget(id);
         self.calls.remove(&id);
     }
 

@@ -31,13 +31,16 @@ use dae_plugin_api::abi::{
     CHECK_STATE, CallV1, CheckStateV1, DaemonModV1_Ref, HostV1, InstanceV1, LateSink, SCHEMAS,
     SchemasV1, StepV1, VecSink, status, verb,
 };
+use dae_plugin_api::export::{CREATE_FROM, CreateFromV1};
 use dae_plugin_api::parts::{CALL_PARTS, CallPartsV1};
 
 pub use fault::LoadFault;
 
 use crate::os::library;
 use crate::plugin::completion::Completion;
+use crate::plugin::state_part::StatePart;
 use dae_store::manifest::SCHEMAS_BYTES_MAX;
+use dae_store::state_text::StateText;
 
 /// A loaded library. It stays for the life of the process.
 #[derive(Clone, Copy)]
@@ -83,7 +86,7 @@ impl PluginLibrary {
     ///
     /// # Errors
     /// The reason why it cannot.
-    pub fn check_state(&self, state: &str) -> Result<(), String> {
+    pub fn check_state(&self, state: &[u8]) -> Result<(), String> {
         let found = (self.module.query())(CHECK_STATE.into());
         if found.is_null() {
             return Ok(());
@@ -94,7 +97,7 @@ impl PluginLibrary {
         let mut bytes = Vec::new();
         let mut sink = VecSink::new(&mut bytes);
         // SAFETY: the sink lives across the call and isn't moved after `raw`.
-        let status = unsafe { check(RSlice::from_slice(state.as_bytes()), sink.raw()) };
+        let status = unsafe { check(RSlice::from_slice(state), sink.raw()) };
         drop(sink);
         match status {
             status::NOTHING => Ok(()),
@@ -143,27 +146,56 @@ impl PluginLibrary {
         self.module.create() as usize
     }
 
+    /// Returns the function that starts a daemon from a state that it reads where it lies; `None` for a plugin without it.
+    fn create_from(&self) -> Option<CreateFromV1> {
+        let found = (self.module.query())(CREATE_FROM.into());
+        // SAFETY: as in `call_parts`.
+        unsafe { std::mem::transmute::<*const (), Option<CreateFromV1>>(found) }
+    }
+
     /// Starts a daemon. The future runs the author's `start`, which may block: poll it on a thread that may block.
     #[must_use]
-    pub fn start(&self, host: HostV1, request: &str) -> StartingDaemon {
+    pub fn start(&self, host: HostV1, config: &str, state: Option<StateText>) -> StartingDaemon {
         let place = Pinned::new(Box::new(ROption::RNone));
         let mut sink = Pinned::new(LateSink::new());
-        // SAFETY: `place` and `sink` stay where they are, and `StartingDaemon` drops them after the step's future.
+        let (at, out) = (place.0.as_ptr(), sink.get().raw());
+        let create_from = state.as_ref().zip(self.create_from());
+        let request = match create_from {
+            None => request(config, state.as_ref()),
+            Some(_) => request(config, None),
+        };
+        let slice = RSlice::from_slice(&request);
+        // SAFETY: `place`, `sink` and the state stay where they are, and `StartingDaemon` drops them after the step's
+        // future.
         let step = unsafe {
-            (self.module.create())(
-                host,
-                RSlice::from_slice(request.as_bytes()),
-                place.0.as_ptr(),
-                sink.get().raw(),
-            )
+            match create_from {
+                Some((state, create_from)) => {
+                    create_from(host, slice, RSlice::from_slice(state.bytes()), at, out)
+                }
+                None => (self.module.create())(host, slice, at, out),
+            }
         };
         StartingDaemon {
             step: LifecycleStep::of(step),
             call_parts: self.call_parts(),
             place,
             sink,
+            _state: state,
         }
     }
+}
+
+/// Returns the request to start a daemon with that config, from that state.
+fn request(config: &str, state: Option<&StateText>) -> Vec<u8> {
+    let state = state.map_or(&b"null"[..], StateText::bytes);
+    let parts = [
+        &b"{\"config\":"[..],
+        config.as_bytes(),
+        b",\"state\":",
+        state,
+        b"}",
+    ];
+    parts.concat()
 }
 
 /// The number of libraries that are being loaded, including those that hang in a constructor.
@@ -300,6 +332,8 @@ pub struct StartingDaemon {
     call_parts: Option<CallPartsV1>,
     place: Pinned<ROption<InstanceV1>>,
     sink: Pinned<LateSink>,
+    /// The state, which the plugin reads where it lies.
+    _state: Option<StateText>,
 }
 
 impl Future for StartingDaemon {
@@ -382,10 +416,20 @@ impl LiveDaemon {
         self.act(verb::STOP)
     }
 
-    /// Saves the daemon's state as JSON. Ends with `NOTHING` if the daemon has none.
+    /// Saves the daemon's state, or a part of it, as JSON. Ends with `NOTHING` if the daemon has none.
     #[must_use]
-    pub fn save(&self) -> PluginFuture {
-        self.act(verb::SAVE)
+    pub fn save(&self, part: StatePart) -> PluginFuture {
+        self.act(match part {
+            StatePart::Whole => verb::SAVE,
+            StatePart::Snapshot => verb::SNAPSHOT,
+            StatePart::Delta => verb::DELTA,
+        })
+    }
+
+    /// Carries out the changes of a delta.
+    #[must_use]
+    pub fn apply(&self, delta: &[u8]) -> PluginFuture {
+        self.act_on(verb::APPLY, delta)
     }
 
     /// Returns whether the code is there and answers.
@@ -538,5 +582,17 @@ impl Future for PluginFuture {
             status,
             bytes: bytes.unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_takes_no_state_apart_gets_it_in_the_request() {
+        let state = StateText::from(b"[1]");
+        assert_eq!(request("{}", Some(&state)), br#"{"config":{},"state":[1]}"#);
+        assert_eq!(request("{}", None), br#"{"config":{},"state":null}"#);
     }
 }

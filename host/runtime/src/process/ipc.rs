@@ -64,6 +64,8 @@ pub struct StartMessage {
     pub bounds: Bounds,
     /// The priority of the process; `None` keeps the host's.
     pub nice: Option<i32>,
+    /// True if the background work waits for `Run`.
+    pub is_held: bool,
 }
 
 /// A preflight; the worker ends after it.
@@ -92,7 +94,7 @@ pub enum FrameKind {
     Ping = 5,
     /// A notice that the guest of that id has gone.
     GuestGone = 6,
-    /// A request for the state; answered by `Ended`. The id is the call's.
+    /// A request for the state or a part of it, whose number is the payload (u8); answered by `Ended`. The id is the call's.
     Save = 7,
     /// A notice that a guest has come, whose id is the payload (u64); answered by `Ended`. The id is the call's.
     GuestCame = 8,
@@ -111,7 +113,8 @@ pub enum FrameKind {
     /// The frame with which the file of the [hand-off state](crate::hand_off) comes. If there is such a state,
     /// this is the first frame.
     SharedMemory = 14,
-    /// A request to start the loaded daemon from this state: JSON, or nothing. Answered by `Started` or `Refused`.
+    /// A request to start the loaded daemon from this state: JSON, or nothing. If the id isn't 0, it is the length of a
+    /// state that comes as a file. Answered by `Started` or `Refused`.
     Start = 15,
     /// A notice that the daemon has started.
     Started = 16,
@@ -165,10 +168,28 @@ pub enum FrameKind {
     Describing = 38,
     /// In both directions: the [span](crate::threads::trace) that the next frame works for, a `Call`, an `Ask` or a `Tell`.
     Trace = 39,
+    /// The answer to a `Save` whose state is large: its length (u64). Answered by `TakeState`.
+    StateReady = 40,
+    /// To the worker: a byte that is 1 if a file for that state comes with this frame. Answered by `Ended`.
+    TakeState = 41,
+    /// To the worker: a request to carry out the changes of this delta; answered by `Ended`. The id is the call's.
+    Apply = 42,
+    /// To the worker: the background work begins.
+    Run = 43,
 }
 
 /// The mark on the status of a command that was a future and did not have to wait. No status is as large.
 pub(crate) const AT_ONCE: u32 = 1 << 31;
+
+/// The mark on the status of a save whose state is in the file that the host has lent.
+pub(crate) const IN_FILE: u32 = 1 << 30;
+
+/// The size from which a state crosses as a file (bytes). A smaller one is sent and copied in less time than a file
+/// takes to make and to map.
+pub(crate) const LARGE_STATE_BYTES: usize = 64 << 10;
+
+/// The size from which a state is worth telling the allocator of (bytes).
+pub const HUGE_STATE_BYTES: usize = 4 << 20;
 
 /// The largest frame (bytes): the largest reply that a plugin may give, and what may come before and after it, such as
 /// the replies of a batch or of a hand-off.

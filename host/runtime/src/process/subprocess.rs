@@ -19,6 +19,7 @@ mod rate;
 mod read;
 mod requests;
 mod spawn;
+mod states;
 mod supervise;
 mod write;
 
@@ -30,21 +31,23 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use dae_plugin_api::abi::status;
-use serde_json::value::RawValue;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::hand_off::{HandOffState, HostHandOffs, Position};
+use crate::os::descriptors::OwnedDescriptor;
 use crate::os::worker_stream::WorkerStream;
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
 use crate::plugin::libraries::{Schemas, overdue_schemas};
 use crate::plugin::start_fault::StartFault;
+use crate::plugin::state_part::StatePart;
 use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
 use crate::threads::trace;
 use dae_store::durations;
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
 use dae_store::settings::Settings;
+use dae_store::state_text::StateText;
 
 use batch::NewBatch;
 pub use batch::{BatchCall, BatchEnd};
@@ -91,6 +94,8 @@ pub struct LoadedSubprocess {
 pub struct Subprocess {
     link: Arc<Link>,
     ended: watch::Receiver<Option<RunEnd>>,
+    /// True if its background work begins on request.
+    is_held: bool,
 }
 
 impl fmt::Debug for Subprocess {
@@ -144,6 +149,8 @@ struct WaitingCall {
     is_aside: bool,
     /// True if it is a command, which may be withdrawn.
     is_command: bool,
+    /// The file that was lent for its result.
+    lent: Option<OwnedDescriptor>,
 }
 
 impl PendingCommands {
@@ -156,6 +163,7 @@ impl PendingCommands {
             is_aside: false,
             // It has begun, so it can't be withdrawn.
             is_command: false,
+            lent: None,
         };
         if self.end.is_none() {
             self.by_id.insert(id, call);
@@ -180,6 +188,7 @@ impl Subprocess {
         let subprocess = Subprocess {
             link,
             ended: attending.ended,
+            is_held: message.is_held,
         };
         let mut loaded = LoadedSubprocess {
             subprocess,
@@ -227,6 +236,7 @@ impl Subprocess {
             is_over: id == 0,
             has_begun: false,
             was_at_once: false,
+            file: None,
         }
     }
 
@@ -242,6 +252,7 @@ impl Subprocess {
             is_over: false,
             has_begun: true,
             was_at_once: false,
+            file: None,
         }
     }
 
@@ -254,9 +265,22 @@ impl Subprocess {
         })
     }
 
-    /// Requests its state.
-    pub(crate) fn save(&self) -> SubprocessCall {
-        self.ask(FrameKind::Save, &[])
+    /// Requests its state, or a part of it.
+    pub(crate) fn save(&self, part: StatePart) -> SubprocessCall {
+        self.ask(FrameKind::Save, &[part as u8])
+    }
+
+    /// Has it carry out the changes of a delta.
+    pub(crate) fn apply(&self, delta: &[u8]) -> SubprocessCall {
+        self.ask(FrameKind::Apply, delta)
+    }
+
+    /// Lets its background work begin, if it was started without.
+    pub(crate) fn run(&self) {
+        if self.is_held {
+            lock(&self.link.outgoing).put(FrameKind::Run, 0, &[]);
+            self.link.flush();
+        }
     }
 
     /// Notifies it of a new guest.
@@ -275,6 +299,7 @@ impl Subprocess {
                 since: Instant::now(),
                 is_aside: false,
                 is_command: false,
+                lent: None,
             };
             calls.end.is_none() && calls.by_id.insert(id, call).is_none()
         };
@@ -290,6 +315,7 @@ impl Subprocess {
             is_over: false,
             has_begun: false,
             was_at_once: false,
+            file: None,
         }
     }
 
@@ -410,10 +436,8 @@ impl LoadedSubprocess {
     ///
     /// # Errors
     /// The reason why it does not; it is then killed.
-    pub async fn start(mut self, state: Option<Box<RawValue>>) -> Result<Subprocess, StartFault> {
-        let state = state.as_ref().map_or("", |state| state.get());
-        lock(&self.subprocess.link.outgoing).put(FrameKind::Start, 0, &[state.as_bytes()]);
-        self.subprocess.link.flush();
+    pub async fn start(mut self, state: Option<StateText>) -> Result<Subprocess, StartFault> {
+        self.send_start(state).await;
         let limit = self.start_limit;
         let too_long = || format!("it did not answer within {limit:?}");
         // A little longer than the limit of `start` itself, because the subprocess reports an excess more precisely.
@@ -491,6 +515,7 @@ impl Link {
             since,
             is_aside: false,
             is_command: true,
+            lent: None,
         };
         calls.by_id.insert(id, call);
         Ok(id)

@@ -17,7 +17,7 @@ fn state(count: u64) -> StoredState {
 }
 
 fn data(state: &KeptState) -> &str {
-    state.state.get()
+    std::str::from_utf8(state.state.bytes()).unwrap()
 }
 
 #[test]

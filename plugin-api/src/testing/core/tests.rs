@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::abi::{StepV1, status};
-use crate::export::{Call, Exported, Live, SavedState, StartRequest, Work, pending};
+use crate::abi::{Output, StepV1, status};
+use crate::export::{Call, Exported, Live, SavedState, StartRequest, Work, pending, saved};
 use crate::{operation, testing};
 
 /// A daemon that keeps its count on request.
@@ -22,7 +22,7 @@ impl Exported for Keeper {
         let state = request
             .state
             .as_ref()
-            .map(|state: &SavedState| state.read(1, None));
+            .map(|state: &SavedState<'_>| state.read(1, None));
         Box::pin(async move {
             let count = state.transpose()?.unwrap_or(0);
             Ok(Keeper(AtomicU64::new(count)))
@@ -45,12 +45,12 @@ impl Exported for Keeper {
         })
     }
 
-    fn save(live: Arc<Live<Self>>) -> Option<Work<String>> {
+    fn save(live: Arc<Live<Self>>, mut out: Output) -> Option<Work<()>> {
         let count = live.daemon.0.load(Ordering::SeqCst);
         Some(Box::pin(async move {
             match count {
                 3 => Err("three is too many".to_owned()),
-                _ => Ok(format!("{{\"version\":1,\"data\":{count}}}")),
+                _ => saved(1, &count, &mut out),
             }
         }))
     }

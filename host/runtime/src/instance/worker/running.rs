@@ -172,6 +172,9 @@ impl Worker {
         let CallOf { id, guest, command } = of;
         self.calls.remove(&id);
         self.room.take_freed(id);
+        let Some(ended) = self.states.hold(id, ended, &self.wire) else {
+            return;
+        };
         if let Some(Completion { status, bytes }) = ended {
             self.room.note(command, 0, bytes.len());
             self.room.add(guest, bytes.len());

@@ -3,8 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
 use super::Worker;
 use super::wire::HostConnection;
 use crate::instance::{self, EndFault, Instance, StartPlan};
@@ -18,6 +16,7 @@ use crate::process::ipc::{FrameKind, PreflightMessage, StartMessage};
 use dae_store::durations;
 use dae_store::manifest::Manifest;
 use dae_store::report::Mode;
+use dae_store::state_text::StateText;
 
 /// A started daemon.
 pub(super) struct ServingDaemon {
@@ -31,11 +30,11 @@ impl Worker {
     pub(super) async fn run_preflight(
         &mut self,
         preflight: PreflightMessage,
-        (library, message, state): (PluginLibrary, StartMessage, Option<Box<RawValue>>),
+        (library, message, state): (PluginLibrary, StartMessage, Option<StateText>),
     ) -> io::Result<()> {
         let mut tried = match &state {
             Some(state) => {
-                let checked = library.check_state(state.get());
+                let checked = library.check_state(state.bytes());
                 checked.map_err(StartFault::of_state)
             }
             None => Ok(()),
@@ -75,7 +74,7 @@ pub(super) fn load(message: &StartMessage) -> Result<PluginLibrary, String> {
 pub(super) async fn start(
     library: PluginLibrary,
     message: StartMessage,
-    state: Option<Box<RawValue>>,
+    state: Option<StateText>,
     wire: &Arc<HostConnection>,
 ) -> Result<ServingDaemon, StartFault> {
     let runs = where_each_runs(&message.manifest);

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::limits::CallStart;
 use super::{Link, lock};
+use crate::os::sealed_file::SealedFile;
 use crate::plugin::completion::{Completion, host_status};
 use crate::process::ipc::FrameKind;
 
@@ -18,6 +19,8 @@ pub(super) struct CallEnd {
     pub(super) completion: Completion,
     /// True if the command was a future that did not have to wait.
     pub(super) was_at_once: bool,
+    /// The result, if it came as a file.
+    pub(super) file: Option<SealedFile>,
 }
 
 impl From<Completion> for CallEnd {
@@ -25,6 +28,7 @@ impl From<Completion> for CallEnd {
         CallEnd {
             completion,
             was_at_once: false,
+            file: None,
         }
     }
 }
@@ -56,6 +60,8 @@ pub(crate) struct SubprocessCall {
     pub(crate) has_begun: bool,
     /// True once it has ended, if it was a future that did not have to wait.
     pub(crate) was_at_once: bool,
+    /// The result once it has ended, if it came as a file.
+    pub(crate) file: Option<SealedFile>,
 }
 
 impl Future for SubprocessCall {
@@ -71,6 +77,7 @@ impl Future for SubprocessCall {
                 Completion { status, bytes }.into()
             });
             self.was_at_once = ended.was_at_once;
+            self.file = ended.file;
             ended.completion
         })
     }

@@ -13,7 +13,6 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::call::CallEnd;
 use super::output::{self, Printer};
 use super::rate::Rate;
 use super::requests::RequestsInProgress;
@@ -29,9 +28,7 @@ use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
 use crate::plugin::host_request::{DeferredRequest, Instruction};
 use crate::plugin::libraries::Schemas;
 use crate::plugin::start_fault::{StartFault, StartFaultKind};
-use crate::process::ipc::{
-    self, AT_ONCE, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage,
-};
+use crate::process::ipc::{self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage};
 use crate::threads::fd_limits;
 use crate::threads::trace::{self, TraceSpan};
 use dae_store::log::Record;
@@ -315,6 +312,7 @@ impl ProcessSupervisor {
             FrameKind::Dropped => lock(&self.link.calls).dropped(frame.id, place()),
             FrameKind::Want => self.link.want_reads(frame.payload == [1]),
             FrameKind::Ended => self.on_ended(frame),
+            FrameKind::StateReady => self.link.lend_file(frame),
             FrameKind::Log => self.on_log(frame.payload),
             FrameKind::Emit => {
                 self.local.emit(frame.id, frame.payload);
@@ -366,25 +364,8 @@ impl ProcessSupervisor {
 
     fn on_ended(&mut self, frame: &Frame<'_>) {
         self.answers += 1;
-        let (status, rest) = ipc::split_u32(frame.payload);
-        let (guest, bytes) = ipc::split_u64(rest);
-        let bytes = self.take_parts(frame.id).unwrap_or_else(|| bytes.to_vec());
-        let call = lock(&self.link.calls).by_id.remove(&frame.id);
-        let ended = CallEnd {
-            completion: Completion {
-                status: status & !AT_ONCE,
-                bytes,
-            },
-            was_at_once: status & AT_ONCE != 0,
-        };
-        let left = match call {
-            Some(call) => call.sender.send(ended).err(),
-            // A cancelled call is no longer in the table.
-            None => Some(ended),
-        };
-        if let Some(ended) = left {
-            self.link.has_read(guest, ended.completion.bytes.len());
-        }
+        let parts = self.take_parts(frame.id);
+        self.link.on_ended(frame, parts);
     }
 
     fn on_replies(&mut self, frame: &Frame<'_>) -> Result<(), String> {
