@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
 pub(crate) mod command_line;
+pub(crate) mod spread;
 
 use std::fs;
 use std::path::PathBuf;
