@@ -4,8 +4,6 @@
 
 use serde_json::{Value, json};
 
-use super::median;
-
 /// The median of the rounds, and the quartiles below and above it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
@@ -18,14 +16,16 @@ impl Spread {
     /// Returns the spread of the given values, NaN throughout if there are none.
     pub(crate) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
-        let at = |quarters: usize| match values.len() {
-            0 => f64::NAN,
-            length => values[(length - 1) * quarters / 4],
+        let at = |quarters: usize| {
+            let place = values.len().saturating_sub(1) as f64 * quarters as f64 / 4.0;
+            let value = |place: f64| values.get(place as usize).copied().unwrap_or(f64::NAN);
+            let (below, above) = (value(place.floor()), value(place.ceil()));
+            below + (above - below) * place.fract()
         };
         Spread {
             low: at(1),
+            median: at(2),
             high: at(3),
-            median: median(values),
         }
     }
 
