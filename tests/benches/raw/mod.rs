@@ -23,7 +23,7 @@ pub(crate) const ARGUMENT: &str = "--raw-server";
 /// The kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One write for each read, with all whole lines of the read.
+    /// One write for each read, with all whole lines of the read. If they begin with `later`, a millisecond later.
     Echo,
     /// The same, but the lines are compiled-in commands with typed arguments, as one would write them by hand.
     Static,
