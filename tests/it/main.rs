@@ -60,6 +60,7 @@ mod shown;
 mod shutdown;
 mod signals;
 mod sleep;
+mod spread;
 mod start_order;
 mod supervision;
 mod test_host;

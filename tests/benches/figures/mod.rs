@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
 pub(crate) mod command_line;
+pub(crate) mod spread;
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub(crate) fn file(bench: &str) -> PathBuf {
 ///
 /// Returns an error if the file cannot be written.
 pub(crate) fn keep(bench: &str, mut figures: Value) -> Result<(), String> {
-    figures["date"] = json!(jiff::Zoned::now().date().to_string());
+    figures["date"] = json!(today());
     figures["machine"] = json!(machine());
     let path = file(bench);
     let directory = path.parent().expect("a file of a directory");
@@ -40,8 +41,13 @@ pub(crate) fn kept(bench: &str) -> Option<Value> {
     serde_json::from_slice(&fs::read(file(bench)).ok()?).ok()
 }
 
+/// Returns today's date.
+pub(crate) fn today() -> String {
+    jiff::Zoned::now().date().to_string()
+}
+
 /// Returns the class of this machine: processors and kernel.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));

@@ -1,4 +1,5 @@
-//! Servers without a host, for comparison: the bare echo, which is the usual baseline, and three more.
+//! Servers without a host, for comparison: the bare echo, which is the usual baseline, three more, and two processes that
+//! exchange lines.
 //!
 //! Each is the bench's own program, started again with [`ARGUMENT`], with tokio on one thread. The bare echo parses
 //! nothing, so no host can be as fast. It shows the limit of the machine, the kernel and the load generator. The others
@@ -7,6 +8,7 @@
 #![allow(dead_code, reason = "not every bench starts each of them")]
 
 mod commands;
+pub(crate) mod ping_pong;
 mod relay;
 mod serve;
 
@@ -21,7 +23,7 @@ pub(crate) const ARGUMENT: &str = "--raw-server";
 /// The kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One write for each read, with all whole lines of the read.
+    /// One write for each read, with all whole lines of the read. If they begin with `later`, a millisecond later.
     Echo,
     /// The same, but the lines are compiled-in commands with typed arguments, as one would write them by hand.
     Static,
@@ -31,6 +33,9 @@ pub(crate) enum Kind {
     Relay,
     /// The process with the commands.
     RelayChild,
+    /// The first of two processes that exchange lines, and the second.
+    Ping,
+    Pong,
 }
 
 impl Kind {
@@ -41,12 +46,14 @@ impl Kind {
             Kind::Naive => "naive",
             Kind::Relay => "relay",
             Kind::RelayChild => "relay-child",
+            Kind::Ping => "ping",
+            Kind::Pong => "pong",
         }
     }
 
     fn read(word: &str) -> Option<Self> {
-        use Kind::{Echo, Naive, Relay, RelayChild, Static};
-        let mut kinds = [Echo, Static, Naive, Relay, RelayChild].into_iter();
+        use Kind::{Echo, Naive, Ping, Pong, Relay, RelayChild, Static};
+        let mut kinds = [Echo, Static, Naive, Relay, RelayChild, Ping, Pong].into_iter();
         kinds.find(|kind| kind.word() == word)
     }
 }
@@ -108,7 +115,7 @@ fn this_program_as(kind: Kind) -> io::Result<Command> {
 pub(crate) fn main() -> Result<(), String> {
     let word = std::env::args().nth(2).unwrap_or_default();
     let kind = Kind::read(&word).ok_or_else(|| format!("{ARGUMENT} {word}: no such server"))?;
-    if kind != Kind::RelayChild {
+    if !matches!(kind, Kind::RelayChild | Kind::Ping | Kind::Pong) {
         std::thread::spawn(|| {
             let _ = io::stdin().read(&mut [0]);
             std::process::exit(0);
@@ -125,6 +132,8 @@ pub(crate) fn main() -> Result<(), String> {
                 Kind::Naive => serve::line_by_line().await,
                 Kind::Relay => relay::serve().await,
                 Kind::RelayChild => relay::answer().await,
+                Kind::Ping => ping_pong::ping().await,
+                Kind::Pong => ping_pong::pong().await,
             }
         })
     });

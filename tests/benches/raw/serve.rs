@@ -9,6 +9,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead as _, AsyncWriteExt as _, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,9 @@ use super::commands::{self, Answer};
 
 /// The size of one read, in bytes.
 const READ_BYTES: usize = 64 << 10;
+
+/// The command whose replies wait, and how long.
+const LATER: (&[u8], Duration) = (b"later ", Duration::from_millis(1));
 
 /// The buffers that all connections share.
 struct Shared {
@@ -46,6 +50,7 @@ pub(super) async fn batches(answer: Answer) -> io::Result<()> {
             answer,
             half_line: Vec::new(),
             unsent: Vec::new(),
+            is_later: false,
         };
         // A guest that disconnects is not an error of the server.
         tokio::spawn(async move { guest.serve().await.unwrap_or(()) });
@@ -57,11 +62,16 @@ struct Guest {
     answer: Answer,
     half_line: Vec<u8>,
     unsent: Vec<u8>,
+    /// The unsent replies wait. Those of one read wait together, as commands that are called at once do.
+    is_later: bool,
 }
 
 impl Guest {
     async fn serve(mut self) -> io::Result<()> {
         while poll_fn(|context| self.poll_batch(context)).await? {
+            if self.is_later {
+                tokio::time::sleep(LATER.1).await;
+            }
             if !self.unsent.is_empty() {
                 let unsent = std::mem::take(&mut self.unsent);
                 self.stream.write_all(&unsent).await?;
@@ -86,7 +96,11 @@ impl Guest {
             let whole = memchr::memrchr(b'\n', bytes).map_or(0, |last| last + 1);
             let half_line = bytes[whole..].to_vec();
             let replies = (self.answer)(&bytes[..whole], out);
-            self.unsent = unsent_of(&self.stream, replies)?;
+            self.is_later = replies.starts_with(LATER.0);
+            self.unsent = match self.is_later {
+                true => replies.to_vec(),
+                false => unsent_of(&self.stream, replies)?,
+            };
             self.half_line = half_line;
             Poll::Ready(Ok(!came.filled().is_empty()))
         })

@@ -4,11 +4,15 @@
 //! guest asks the daemon for its process id, and repeats a command that was lost in the killed process. The time
 //! includes noticing the end, cleaning up, starting a new process, loading the plugin, its `start`, and one round trip.
 //!
+//! Two more figures have the same reference: the time of each of ten kills in a row, the next one as soon as the
+//! successor has answered, and the start of a stopped daemon, from the command `start` at the control socket to the first
+//! reply to a guest that connects then.
+//!
 //! Absolute times depend on the machine. The ratio to the minimum is comparable: the time of the bare echo from its
-//! spawn to its first reply on a new connection. The two measurements alternate.
+//! spawn to its first reply on a new connection. The measurements alternate.
 //!
 //! The restart happens at once here, as for a daemon that has served for a while. The restart policy decides the delay
-//! for a daemon that keeps crashing. Flags after `--`: `--kills N`. All figures go to `target/bench/recovery.json`.
+//! for a daemon that keeps crashing, and its limits are raised. Flags after `--`: `--kills N`. All figures go to `target/bench/recovery.json`.
 
 #[path = "../figures/mod.rs"]
 mod figures;
@@ -18,18 +22,24 @@ mod raw;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dae_tests::{Artefacts, Ecosystem, Guest, process};
+use dae_tests::{Artefacts, Control, Ecosystem, Guest, process};
 use figures::command_line;
 use hdrhistogram::Histogram;
 use raw::RawServer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+/// The name of the daemon.
+const NAME: &str = "Probe";
+
 /// The number of kills: enough that two outliers do not determine the p99.
 const KILLS_DEFAULT: u64 = 300;
 
 /// The kills before the first measurement. After them the files are in the page cache, and the host has its threads.
 const KILLS_WARM: u32 = 20;
+
+/// The kills of which each follows the first reply after the one before. There is one such row in as many kills.
+const KILLS_IN_A_ROW: u64 = 10;
 
 /// The largest time in the histogram: a minute, in microseconds.
 const TIME_US_MAX: u64 = 60_000_000;
@@ -56,23 +66,33 @@ fn bench(kills: u64) -> Result<(), String> {
     for _ in 0..KILLS_WARM {
         daemon.recover();
     }
-    let (mut recovery, mut bare) = (Times::new(), Times::new());
-    for _ in 0..kills {
+    let [mut recovery, mut row, mut start, mut bare] = std::array::from_fn(|_| Times::new());
+    for number in 0..kills {
         recovery.add(daemon.recover());
         bare.add(bare_start().map_err(|error| format!("the bare echo: {error}"))?);
+        start.add(daemon.start_again()?);
+        if number % KILLS_IN_A_ROW == 0 {
+            (0..KILLS_IN_A_ROW).for_each(|_| row.add(daemon.recover()));
+        }
     }
+    let ways = [
+        ("SIGKILL to next reply", "recovery", &recovery),
+        ("the same, ten in a row", "in_a_row", &row),
+        ("start to first reply", "start", &start),
+    ];
     println!("{:<26} {:>8} {:>8} {:>8}", "ms", "p50", "p99", "max");
-    println!("{:<26} {}", "SIGKILL to next reply", recovery.row());
+    for (label, _, times) in ways {
+        println!("{label:<26} {}", times.row());
+    }
     println!("{:<26} {}", "bare spawn to first reply", bare.row());
-    let (p50, p99) = (recovery.ratio(&bare, 0.5), recovery.ratio(&bare, 0.99));
-    println!("{:<26} {p50:>8.2} {p99:>8.2}", "ratio");
-    figures::keep(
-        "recovery",
-        json!({
-            "kills": kills, "recovery_ms": recovery.json(), "bare_ms": bare.json(),
-            "ratio": {"p50": p50, "p99": p99},
-        }),
-    )
+    let mut kept = json!({"kills": kills, "bare_ms": bare.json(), "ratio": {}});
+    for (label, name, times) in ways {
+        let (p50, p99) = (times.ratio(&bare, 0.5), times.ratio(&bare, 0.99));
+        println!("{:<26} {p50:>8.2} {p99:>8.2}", format!("{label}, ratio"));
+        kept[format!("{name}_ms")] = times.json();
+        kept["ratio"][name] = json!({"p50": p50, "p99": p99});
+    }
+    figures::keep("recovery", kept)
 }
 
 /// A daemon in a subprocess, and a guest that stays connected.
@@ -80,6 +100,8 @@ struct Daemon {
     // Dropped before its host.
     guest: Guest,
     pid: u32,
+    port: u16,
+    control: Control,
     _ecosystem: Ecosystem,
 }
 
@@ -92,8 +114,10 @@ impl Daemon {
         let ecosystem = Ecosystem::start_with(Artefacts::released());
         let flags = ["--isolate", "--settings", &settings];
         let mut daemon = Daemon {
-            guest: ecosystem.install("Probe", "probe", &flags),
+            guest: ecosystem.install(NAME, "probe", &flags),
             pid: 0,
+            port: ecosystem.port_of(NAME),
+            control: ecosystem.control(),
             _ecosystem: ecosystem,
         };
         daemon.pid = daemon.next_pid();
@@ -106,6 +130,23 @@ impl Daemon {
         process::signal(self.pid, Signal::KILL);
         self.pid = self.next_pid();
         start.elapsed()
+    }
+
+    /// Stops the daemon. Returns the time from its start to the first reply to a new guest.
+    fn start_again(&mut self) -> Result<Duration, String> {
+        let mut ask = |command: &str| {
+            let done = self.control.ask(command, &json!(NAME));
+            done.map_err(|fault| format!("{command}: {fault:?}"))
+        };
+        ask("stop")?;
+        let port = self.port;
+        let start = Instant::now();
+        ask("start")?;
+        self.guest = Guest::connect(port);
+        let pid = self.guest.ask("pid", &json!([]));
+        let took = start.elapsed();
+        self.pid = pid.as_u64().expect("a process id") as u32;
+        Ok(took)
     }
 
     /// Returns the process id of the next instance.

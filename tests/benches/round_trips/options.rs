@@ -1,8 +1,8 @@
 //! The flags on the command line.
 //!
 //! - `--rounds N`, `--seconds S` (the time of one server under one load in a round);
-//! - `--only SHAPE`, `--workload NAME`, `--server NAME,NAME`: a selection, with the names in the table (`raw` always
-//!   runs);
+//! - `--only SHAPE`, `--workload NAME,NAME`, `--server NAME,NAME`: a selection, with the names in the table (`raw` always
+//!   runs). The workloads are `echo`, `add`, `async-now` and `async-1ms`;
 //! - `--no-idle`: leaves out the ten thousand connections;
 //! - `--page`: measures nothing; see [`super::page`].
 
@@ -12,10 +12,10 @@ use super::Shape;
 use super::script::Workload;
 use super::servers::{Contender, RAW_LABEL};
 
-/// The smallest useful number of rounds for a median.
-const ROUNDS_DEFAULT: usize = 5;
+/// Enough rounds for quartiles that two disturbed rounds don't move.
+const ROUNDS_DEFAULT: usize = 9;
 
-/// The time of a measurement: long compared with a scheduler's slice, short enough for five full rounds in six minutes.
+/// The time of a measurement: long compared with a scheduler's slice, short enough for nine full rounds in a quarter of an hour.
 const ROUND_DEFAULT: Duration = Duration::from_millis(500);
 
 /// The parsed flags.
@@ -68,7 +68,16 @@ impl Options {
                 self.round = round.map_err(|error| format!("{flag} {value}: {error}"))?;
             }
             "--only" => self.only = Some(value.to_owned()),
-            "--workload" => self.workload = Some(value.to_owned()),
+            "--workload" => {
+                let is_known = |name: &&str| Workload::ALL.iter().any(|one| one.name() == *name);
+                if let Some(unknown) = value.split(',').find(|name| !is_known(name)) {
+                    let known = Workload::ALL.map(Workload::name).join(", ");
+                    return Err(format!(
+                        "there are the workloads {known}, and not {unknown}"
+                    ));
+                }
+                self.workload = Some(value.to_owned());
+            }
             "--server" => self.servers = Some(value.to_owned()),
             _ => {
                 return Err(format!(
@@ -87,8 +96,8 @@ impl Options {
 
     /// Returns whether the given workload is measured.
     pub(super) fn loads(&self, workload: Workload) -> bool {
-        let name = workload.name();
-        self.workload.as_ref().is_none_or(|only| only == name)
+        let is_named = |names: &String| names.split(',').any(|name| name == workload.name());
+        self.workload.as_ref().is_none_or(is_named)
     }
 
     /// Returns whether the given shape is measured.

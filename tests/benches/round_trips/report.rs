@@ -8,11 +8,12 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::Shape;
+use super::figures::spread::Spread;
 use super::figures::{self, median};
 use super::idle::{self, Idle};
 use super::load::Done;
 use super::script::Workload;
-use super::servers::RAW_LABEL;
+use super::servers::{IN_PROCESS_LABEL, RAW_LABEL};
 
 /// The result of one server in one round of one shape.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +99,7 @@ impl Report {
         self.idle.push((server, idle));
     }
 
-    /// Returns the tables, for a terminal of 80 columns.
+    /// Returns the tables, for a terminal of 100 columns.
     pub(super) fn table(&self) -> String {
         let mut table = String::new();
         let mut before = None;
@@ -112,7 +113,7 @@ impl Report {
                 let head = format!("{} {}", workload.name(), shape.name());
                 let _ = writeln!(
                     table,
-                    "\n{head:<14} {:>10} {:>8} {:>8} {:>7} {:>7} {:>7} {:>8}",
+                    "\n{head:<14} {:>10} {:>8} {:>8} {:>7} {:>20} {:>20} {:>8}",
                     "requests/s", "p50 us", "p99 us", "cpu us", "p50/raw", "cpu/raw", "syscalls"
                 );
             }
@@ -121,16 +122,37 @@ impl Report {
                 .map_or("-".to_owned(), |one| format!("{one:.3}"));
             let _ = writeln!(
                 table,
-                "{server:<14} {:>10.0} {:>8.1} {:>8.1} {:>7.2} {:>7.2} {:>7.2} {syscalls:>8}",
+                "{server:<14} {:>10.0} {:>8.1} {:>8.1} {:>7.2} {:>20} {:>20} {syscalls:>8}",
                 row.median(|run| run.requests_per_s),
                 row.median(|run| run.p50_us),
                 row.median(|run| run.p99_us),
                 row.median(|run| run.cpu_us),
-                self.ratio_to_raw(row, |run| run.p50_us),
-                self.ratio_to_raw(row, |run| run.cpu_us),
+                self.ratio(row, RAW_LABEL, |run| run.p50_us).shown(2),
+                self.ratio(row, RAW_LABEL, |run| run.cpu_us).shown(2),
             );
         }
-        table + &self.idle_table()
+        table + &self.modes_table() + &self.idle_table()
+    }
+
+    /// Returns the ratios of the subprocess to the daemon in the host's process.
+    fn modes_table(&self) -> String {
+        let heads = ["p50", "cpu"];
+        let mut table = format!(
+            "\n{:<24} {:>22} {:>22}   (~: no result)\n",
+            "subprocess/in-process", heads[0], heads[1]
+        );
+        let rows = self.rows.iter();
+        for row in rows.filter(|row| row.subject.server == "subprocess") {
+            let load = format!(
+                "{} {}",
+                row.subject.workload.name(),
+                row.subject.shape.name()
+            );
+            let p50 = self.ratio(row, IN_PROCESS_LABEL, |run| run.p50_us).ratio();
+            let cpu = self.ratio(row, IN_PROCESS_LABEL, |run| run.cpu_us).ratio();
+            let _ = writeln!(table, "{load:<24} {p50:>22} {cpu:>22}");
+        }
+        table
     }
 
     fn idle_table(&self) -> String {
@@ -146,22 +168,41 @@ impl Report {
         table
     }
 
-    /// Stores the report in `target/bench/round_trips.json`.
+    /// Stores the report in `target/bench/round_trips.json`. The rows and the idle connections that this run has not
+    /// measured stay there, each with the day of its own run, if they are of the same class of machine.
     ///
     /// Returns an error if the file cannot be written.
     pub(super) fn keep(&self) -> Result<(), String> {
-        let idle = |(server, idle): &(&str, Idle)| json!({"server": server, "new_bytes": idle.new_bytes, "used_bytes": idle.used_bytes});
-        figures::keep(
-            super::NAME,
-            json!({
-                "rows": self.rows.iter().map(|row| self.json(row)).collect::<Vec<_>>(),
-                "idle": self.idle.iter().map(idle).collect::<Vec<_>>(),
-            }),
-        )
+        let idle = |(server, idle): &(&str, Idle)| json!({"date": figures::today(), "server": server, "new_bytes": idle.new_bytes, "used_bytes": idle.used_bytes});
+        let mut kept = json!({
+            "rows": self.rows.iter().map(|row| self.json(row)).collect::<Vec<_>>(),
+            "idle": self.idle.iter().map(idle).collect::<Vec<_>>(),
+        });
+        let before =
+            figures::kept(super::NAME).filter(|before| before["machine"] == figures::machine());
+        for (list, key) in [
+            ("rows", &["workload", "shape", "server"][..]),
+            ("idle", &["server"]),
+        ] {
+            add_others(
+                &mut kept[list],
+                before.as_ref().map(|before| &before[list]),
+                key,
+            );
+        }
+        figures::keep(super::NAME, kept)
     }
 
     fn json(&self, row: &Row) -> Value {
+        let to = |other| {
+            json!({
+                "requests_per_s": self.ratio(row, other, |run| run.requests_per_s).json(),
+                "p50_us": self.ratio(row, other, |run| run.p50_us).json(),
+                "cpu_us": self.ratio(row, other, |run| run.cpu_us).json(),
+            })
+        };
         json!({
+            "date": figures::today(),
             "workload": row.subject.workload.name(),
             "shape": row.subject.shape.name(),
             "server": row.subject.server,
@@ -170,24 +211,41 @@ impl Report {
             "p99_us": row.median(|run| run.p99_us),
             "cpu_us": row.median(|run| run.cpu_us),
             "syscalls": row.syscalls,
-            "to_raw": {
-                "requests_per_s": self.ratio_to_raw(row, |run| run.requests_per_s),
-                "p50_us": self.ratio_to_raw(row, |run| run.p50_us),
-                "cpu_us": self.ratio_to_raw(row, |run| run.cpu_us),
-            },
+            "to_raw": to(RAW_LABEL),
+            "to_in_process": to(IN_PROCESS_LABEL),
             "rounds": row.runs.iter().map(|run| run.json()).collect::<Vec<_>>(),
         })
     }
 
-    fn ratio_to_raw(&self, row: &Row, figure: fn(&Run) -> f64) -> f64 {
-        let raw = Subject {
-            server: RAW_LABEL,
+    /// Returns the ratio to another server under the same load, NaN if that one was not measured.
+    fn ratio(&self, row: &Row, other: &'static str, figure: fn(&Run) -> f64) -> Spread {
+        let other = Subject {
+            server: other,
             ..row.subject
         };
-        let raw = self.rows.iter().find(|other| other.subject == raw);
-        let pairs = raw
+        let other = self.rows.iter().find(|row| row.subject == other);
+        let pairs = other
             .into_iter()
-            .flat_map(|raw| row.runs.iter().zip(&raw.runs));
-        median(pairs.map(|(run, raw)| figure(run) / figure(raw)).collect())
+            .flat_map(|other| row.runs.iter().zip(&other.runs));
+        Spread::of(
+            pairs
+                .map(|(run, other)| figure(run) / figure(other))
+                .collect(),
+        )
+    }
+}
+
+/// Adds to a list those of another list that differ from each of it in one of the given members.
+fn add_others(list: &mut Value, others: Option<&Value>, key: &[&str]) {
+    let Some(list) = list.as_array_mut() else {
+        return;
+    };
+    let others = others.and_then(Value::as_array).into_iter().flatten();
+    // Rows of earlier versions of this bench have no day.
+    for other in others.filter(|other| other["date"].is_string()) {
+        let is_same = |one: &Value| key.iter().all(|member| one[*member] == other[*member]);
+        if !list.iter().any(is_same) {
+            list.push(other.clone());
+        }
     }
 }

@@ -16,17 +16,28 @@ pub(super) enum Workload {
     Echo,
     /// Returns the sum of two one-digit numbers.
     Add,
+    /// As `Echo`, from a future that is ready at once.
+    AsyncNow,
+    /// As `Echo`, from a future that waits for a millisecond.
+    AsyncWaiting,
 }
 
 impl Workload {
     /// All workloads.
-    pub(super) const ALL: [Workload; 2] = [Workload::Echo, Workload::Add];
+    pub(super) const ALL: [Workload; 4] = [
+        Workload::Echo,
+        Workload::Add,
+        Workload::AsyncNow,
+        Workload::AsyncWaiting,
+    ];
 
     /// Returns the name in the report.
     pub(super) fn name(self) -> &'static str {
         match self {
             Workload::Echo => "echo",
             Workload::Add => "add",
+            Workload::AsyncNow => "async-now",
+            Workload::AsyncWaiting => "async-1ms",
         }
     }
 }
@@ -36,8 +47,10 @@ impl Workload {
 pub(super) enum Tongue {
     /// Common TCP, to a server that returns each line unchanged.
     Mirror,
-    /// Common TCP, where the command with this name returns the text.
-    CommonTcp(&'static str),
+    /// Common TCP, to a server without `async` commands.
+    CommonTcp,
+    /// Common TCP, to a daemon.
+    Daemon,
     /// Redis, with the length before each argument.
     Resp,
     /// Redis, with commands as a person would type them.
@@ -53,13 +66,16 @@ pub(super) struct Script {
 impl Script {
     /// Returns `None` if the server has no command for the workload.
     pub(super) fn of(workload: Workload, tongue: Tongue) -> Option<Self> {
-        if workload == Workload::Add && matches!(tongue, Tongue::CommonTcp(name) if name != "echo")
-        {
+        let is_async = matches!(workload, Workload::AsyncNow | Workload::AsyncWaiting);
+        if is_async && !matches!(tongue, Tongue::Mirror | Tongue::Daemon) {
             return None;
         }
+        let text = |number| format!("text of twenty: {number:04}");
         let line = |number| match workload {
-            Workload::Echo => tongue.echo(&format!("text of twenty: {number:04}")),
+            Workload::Echo => tongue.echo(&text(number)),
             Workload::Add => tongue.add(number % ADDEND_MAX, 2),
+            Workload::AsyncNow => twice(format!("ready [\"{}\"]\n", text(number))),
+            Workload::AsyncWaiting => twice(format!("later [\"{}\"]\n", text(number))),
         };
         let pair = |(command, reply): (String, String)| (command.into_bytes(), reply.into_bytes());
         Some(Script {
@@ -81,8 +97,9 @@ impl Script {
 impl Tongue {
     fn echo(self, text: &str) -> (String, String) {
         match self {
-            Tongue::Mirror => twice(format!("echo [\"{text}\"]\n")),
-            Tongue::CommonTcp(name) => twice(format!("{name} [\"{text}\"]\n")),
+            Tongue::Mirror | Tongue::CommonTcp | Tongue::Daemon => {
+                twice(format!("echo [\"{text}\"]\n"))
+            }
             Tongue::Resp => (resp(&["peer.echo", text]), bulk(text)),
             Tongue::Inline => (format!("peer.echo \"{text}\"\r\n"), bulk(text)),
         }
@@ -92,7 +109,9 @@ impl Tongue {
         let sum = a + b;
         match self {
             Tongue::Mirror => twice(format!("add [{a},{b}]\n")),
-            Tongue::CommonTcp(_) => (format!("add [{a},{b}]\n"), format!("add [{sum}]\n")),
+            Tongue::CommonTcp | Tongue::Daemon => {
+                (format!("add [{a},{b}]\n"), format!("add [{sum}]\n"))
+            }
             Tongue::Resp => (
                 resp(&["peer.add", &a.to_string(), &b.to_string()]),
                 format!(":{sum}\r\n"),

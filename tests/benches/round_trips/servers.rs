@@ -15,6 +15,9 @@ use super::script::Tongue;
 /// The name of the bare echo in the report. The other servers are compared with it.
 pub(super) const RAW_LABEL: &str = "raw";
 
+/// The name of the daemon in the host's process. The one in a subprocess is compared with it, too.
+pub(super) const IN_PROCESS_LABEL: &str = "in-process";
+
 /// A server that can be started and measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contender {
@@ -42,31 +45,17 @@ const fn contender(label: &'static str, tongue: Tongue, what: What) -> Contender
     }
 }
 
-const ECHO: Tongue = Tongue::CommonTcp("echo");
-
 /// All contenders, in the order in which they are measured. The others are compared with the first one.
-pub(super) const CONTENDERS: [Contender; 13] = [
+pub(super) const CONTENDERS: [Contender; 9] = [
     contender(RAW_LABEL, Tongue::Mirror, What::Bare(Kind::Echo)),
-    contender("static", ECHO, What::Bare(Kind::Static)),
-    contender("in-process", ECHO, What::Daemon(&[])),
-    contender("async", Tongue::CommonTcp("ready"), What::Daemon(&[])),
-    contender("async 1 ms", Tongue::CommonTcp("later"), What::Daemon(&[])),
-    contender("subprocess", ECHO, What::Daemon(&["--isolate"])),
-    contender(
-        "subprocess async",
-        Tongue::CommonTcp("ready"),
-        What::Daemon(&["--isolate"]),
-    ),
-    contender(
-        "subprocess async 1 ms",
-        Tongue::CommonTcp("later"),
-        What::Daemon(&["--isolate"]),
-    ),
+    contender("static", Tongue::CommonTcp, What::Bare(Kind::Static)),
+    contender(IN_PROCESS_LABEL, Tongue::Daemon, What::Daemon(&[])),
+    contender("subprocess", Tongue::Daemon, What::Daemon(&["--isolate"])),
     contender("redis RESP", Tongue::Resp, What::Redis),
     contender("redis inline", Tongue::Inline, What::Redis),
-    contender("node", ECHO, What::Node),
-    contender("relay", ECHO, What::Bare(Kind::Relay)),
-    contender("naive", ECHO, What::Bare(Kind::Naive)),
+    contender("node", Tongue::CommonTcp, What::Node),
+    contender("relay", Tongue::CommonTcp, What::Bare(Kind::Relay)),
+    contender("naive", Tongue::CommonTcp, What::Bare(Kind::Naive)),
 ];
 
 /// A running server.
