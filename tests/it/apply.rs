@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dae_tests::Ecosystem;
+use dae_tests::{Ecosystem, free_port};
 use serde_json::{Value, json};
 
 struct Declared {
@@ -128,11 +128,6 @@ fn changes_take_effect_as_the_plan_says() {
     declared.actions(&[], &[("Back", "unchanged"), ("Front", "change")]);
     assert_eq!(ecosystem.status("Front")["plugin"], "Probe");
     declared.actions(&[], &[("Back", "unchanged"), ("Front", "unchanged")]);
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! `dae-host config`: the values that a daemon runs with, where they come from, and changes of them.
 
-use std::net::TcpListener;
-
-use dae_tests::{Ecosystem, Guest, program};
+use dae_tests::{Ecosystem, Guest, free_port, program, taken_port};
 use serde_json::{Value, json};
 
 use crate::cli::at_terminal;
@@ -136,8 +134,7 @@ fn another_port_is_a_restart_and_a_taken_one_changes_nothing() {
     for flags in MODES {
         let (ecosystem, mut guest) = probe(flags);
         let old = ecosystem.status("Probe")["port"].clone();
-        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let taken_port = taken.local_addr().expect("an address").port();
+        let (taken, taken_port) = taken_port();
         let set = format!("port={taken_port}");
         let output = ecosystem.cli(&["config", "Probe", "set", &set]).code(1);
         assert!(output.says(&["pinned, but can't be had"]), "{output:?}");
@@ -157,8 +154,7 @@ fn a_daemon_that_does_not_start_at_another_port_goes_back_to_its_own() {
     for flags in MODES {
         let (ecosystem, _guest) = probe(flags);
         let old = ecosystem.status("Probe")["port"].clone();
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let set = format!("port={}", free.expect("a port").port());
+        let set = format!("port={}", free_port());
         let words = ["config", "Probe", "set", &set, "config.wrong=1"];
         let output = ecosystem.cli(&words).code(1);
         assert!(output.says(&["wrong"]), "{output:?}");
@@ -342,8 +338,7 @@ fn the_values_fit_a_narrow_terminal() {
 fn a_port_that_was_not_to_be_had_is_forgotten_with_its_pin() {
     let (ecosystem, _guest) = probe(&[]);
     let _ = ecosystem.cli(&["stop", "Probe"]).ok();
-    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let taken = other.local_addr().expect("an address").port();
+    let (other, taken) = taken_port();
     let _ = configured(&ecosystem, &["set", &format!("port={taken}")]);
     let _ = ecosystem.cli(&["start", "Probe"]).code(1);
     let _ = configured(&ecosystem, &["unset", "port"]);

@@ -3,17 +3,11 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-use dae_tests::{Ecosystem, Guest, LIMIT, spoil, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, free_port, spoil, until};
 use serde_json::json;
 
 fn refuses(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()
-}
-
-/// Returns a port that is free at the moment.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod guest;
 pub mod leftovers;
 pub mod load;
 pub mod message;
+pub mod ports;
 pub mod process;
 pub mod program;
 mod questions;
@@ -31,6 +32,7 @@ pub use ecosystem::Ecosystem;
 pub use guest::Guest;
 pub use load::Load;
 pub use message::{Fault, Message};
+pub use ports::{free_port, taken_port};
 pub use program::{Output, Running};
 pub use wait::{until, until_some};
 

@@ -1,8 +1,6 @@
 //! Two ecosystems on one machine, each of which sees the other's daemons as foreign ones.
 
-use std::net::{Ipv4Addr, TcpListener};
-
-use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, free_port, process, until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -10,18 +8,13 @@ use super::scene::{host_among, only, scan};
 
 /// Starts an ecosystem with an in-process daemon and a subprocess. Returns it with the ports of Dae and of both.
 fn inhabited(plugins: [(&str, &str); 2]) -> (Ecosystem, Vec<u16>) {
+    // Another host could take the default port while this one is stopped.
     let ecosystem = Ecosystem::start_configured(&json!({"dae_port": free_port()}));
     let [(near, of_near), (apart, of_apart)] = plugins;
     let _guest = ecosystem.install(near, of_near, &[]);
     let _guest = ecosystem.install(apart, of_apart, &["--isolate"]);
     let ports = ["Dae", near, apart].map(|name| ecosystem.port_of(name));
     (ecosystem, ports.to_vec())
-}
-
-/// Returns a free port for Dae. Another host could take the default port while this one is stopped.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 #[test]

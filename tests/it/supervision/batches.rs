@@ -107,12 +107,12 @@ fn a_crash_takes_with_it_what_was_not_answered_and_no_more() {
 #[test]
 fn a_finished_reply_does_not_wait_for_a_future_that_holds_the_process() {
     let ecosystem = Ecosystem::start();
-    let mut first = ecosystem.install("Probe", "probe", &["--isolate"]);
-    let mut second = ecosystem.guest("Probe");
+    let mut first = ecosystem.install("Misbehave", "misbehave", &["--isolate"]);
+    let mut second = ecosystem.guest("Misbehave");
     let file = ecosystem.scratch().join("answered");
     first.send("gather [2]\n");
     until(LIMIT, "it waits", || {
-        ecosystem.guest("Probe").ask("waiting", &json!([])) == 1
+        ecosystem.guest("Misbehave").ask("gathered", &json!([])) == 1
     });
     second.send(format!("gather_and_hold [2, {}]\n", json!(file)));
     first.expect("gather []");

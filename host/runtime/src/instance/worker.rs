@@ -426,6 +426,8 @@ impl Worker {
         drop(self.wire.take_begun());
         self.calls.clear();
         drop(std::mem::take(&mut self.running));
+        // It refers to the instance, which is about to end.
+        self.before_poll = Arc::new(|_| {});
         let ended = self.while_hearing(served.instance.end(grace)).await?;
         let faults = texts(ended.err().unwrap_or_default());
         self.wire
