@@ -103,6 +103,19 @@ impl<'a> SavedState<'a> {
         })
     }
 
+    /// Returns a delta as the author's type. It is always of the version that this code has.
+    ///
+    /// # Errors
+    /// The delta doesn't fit `T`; the text says what to do.
+    pub fn read_delta<T: ReadableState>(&self, version: u32) -> Result<T, String> {
+        self.read(version, None).map_err(|text| {
+            format!(
+                "its delta doesn't fit: {text}; if the type of the delta has changed, raise `state_version`, and the whole \
+                 state is handed over"
+            )
+        })
+    }
+
     fn parse<T: DeserializeOwned>(&self) -> Result<T, String> {
         match exact::from_str(&self.data) {
             Ok(read) => Ok(read),

@@ -20,6 +20,7 @@ use dae_store::daemon_state::DaemonState;
 use dae_store::event::{CauseKind, DaeEventKind};
 use dae_store::report::{CommandChanges, EndKind, Mode};
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
+use dae_store::state_text::StateText;
 
 impl Supervisor {
     /// Replaces the running instance, if any, with one of the replacement's file and settings.
@@ -171,7 +172,9 @@ impl Supervisor {
     /// Ends the running instance before its successor starts. Returns false if none runs. The state that it has `left` must
     /// be good, since it can't save it again.
     async fn retire_first(&mut self, left: Option<&KeptState>) -> Result<bool, String> {
-        if let Err(text) = left.map_or(Ok(()), |left| left.state.check()) {
+        if let Some(left) = left
+            && let Err(text) = check_aside(&left.state).await
+        {
             self.reopen();
             return Err(text);
         }
@@ -185,29 +188,22 @@ impl Supervisor {
 
     /// Constructs an instance from the successor, and checks meanwhile that its state is JSON: guests wait for both.
     pub(super) async fn start_checked(
-        &self,
+        &mut self,
         successor: Successor,
         state: Option<&KeptState>,
     ) -> Result<Built, StartFault> {
         let Some(kept) = state.filter(|kept| !kept.state.is_checked()) else {
             return self.start(successor, state).await;
         };
-        let text = kept.state.clone();
-        let checking = blocking::run_or_here(move || text.check());
+        let checking = check_aside(&kept.state);
         let (built, checked) = tokio::join!(self.start(successor, state), checking);
-        let Err(text) = checked.unwrap_or_else(Err) else {
+        let Err(text) = checked else {
             return built;
         };
         if let Ok(built) = built {
-            self.discard(built).await;
+            self.discard(built);
         }
         Err(text.into())
-    }
-
-    /// Ends a new instance that doesn't take over.
-    pub(super) async fn discard(&self, built: Built) {
-        // A fault at its end changes nothing: it has never answered.
-        let _ = built.instance.end(self.shared.config().stop_grace()).await;
     }
 
     /// Sends the events of a generation that took over from a running one.
@@ -253,7 +249,7 @@ impl Supervisor {
         self.gate.hold_for_change();
         let grace = self.shared.config().stop_grace();
         if let Some(current) = &mut self.current {
-            drain(current, grace).await;
+            drain(&mut current.leased, grace).await;
         }
         // The state that is handed over is the last one of this instance.
         self.now.saver.close().await;
@@ -265,9 +261,9 @@ impl Supervisor {
             KeptState::unchecked(state, SnapshotOccasion::Reload, generation)
         });
         match saved {
-            Ok(kept) if is_kept || kept.state.check().is_ok() => Ok(Some(kept)),
-            // The successor doesn't start from this state, so this is no reason to refuse.
-            Ok(_) => Ok(None),
+            Ok(kept) if is_kept => Ok(Some(kept)),
+            // The successor doesn't start from this state, so a bad one is no reason to refuse.
+            Ok(kept) => Ok(check_aside(&kept.state).await.is_ok().then_some(kept)),
             Err(_) if !is_kept => Ok(None),
             Err(text) => {
                 self.reopen();
@@ -357,6 +353,13 @@ impl Supervisor {
             self.shared.events.send(name, generation, unsaved);
         }
     }
+}
+
+/// Checks that a state is JSON. A large one takes a while, in which no thread of the guests is held.
+pub(super) async fn check_aside(state: &StateText) -> Result<(), String> {
+    let state = state.clone();
+    let checked = blocking::run_or_here(move || state.check()).await;
+    checked.unwrap_or_else(Err)
 }
 
 /// Adds a hint to the reason why an instance didn't start, if another one may hold what it needs.

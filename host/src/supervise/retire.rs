@@ -1,4 +1,5 @@
-//! The end of a replaced instance: its commands finish or are cancelled, and then it is ended in order.
+//! The end of a replaced instance: its commands finish or are cancelled, and then it is ended in order. A new instance that
+//! doesn't take over ends the same way.
 //!
 //! This may take as long as two grace periods. So after a replacement it runs in a task of its own, which logs
 //! whatever goes wrong. A stop waits for that task, because a stopped daemon must be gone. So does the start of an
@@ -9,10 +10,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::build::Built;
 use super::daemon::DaemonNow;
 use super::{Current, Supervisor, SupervisorShared};
+use dae_runtime::instance::Instance;
 use dae_runtime::os::allocator;
+use dae_runtime::plugin::libraries::LibraryUse;
 use dae_runtime::process::HUGE_STATE_BYTES;
+use dae_runtime::session::gate::LeaseReturn;
 use dae_store::blocking;
 use dae_store::report::Mode;
 use dae_store::tasks;
@@ -25,7 +30,11 @@ const LET_GO_MAX: Duration = Duration::from_millis(200);
 
 /// An instance that is to end, and what ending it needs.
 pub(super) struct RetiringInstance {
-    current: Current,
+    instance: Arc<Instance>,
+    /// The library that it runs, if it is in-process.
+    library: Option<Arc<LibraryUse>>,
+    /// `None` if it has never answered.
+    leased: Option<LeaseReturn>,
     shared: Arc<SupervisorShared>,
     now: Arc<DaemonNow>,
     /// True if it has left much memory of this process once it has ended.
@@ -34,8 +43,18 @@ pub(super) struct RetiringInstance {
 
 impl Supervisor {
     pub(super) fn retiree(&self, current: Current) -> RetiringInstance {
+        self.retiring((current.instance, current.library), Some(current.leased))
+    }
+
+    fn retiring(
+        &self,
+        (instance, library): (Arc<Instance>, Option<Arc<LibraryUse>>),
+        leased: Option<LeaseReturn>,
+    ) -> RetiringInstance {
         RetiringInstance {
-            current,
+            instance,
+            library,
+            leased,
             shared: Arc::clone(&self.shared),
             now: Arc::clone(&self.now),
             leaves_much: self.monitor.state_bytes >= HUGE_STATE_BYTES,
@@ -54,6 +73,16 @@ impl Supervisor {
     /// Ends the instance in a task of its own.
     pub(super) fn retire_aside(&mut self, current: Current) {
         let retiree = self.retiree(current);
+        self.spawn_end(retiree);
+    }
+
+    /// Ends a new instance that doesn't take over, in a task of its own: the guests go on with the old one.
+    pub(super) fn discard(&mut self, built: Built) {
+        let discarded = self.retiring((built.instance, built.library), None);
+        self.spawn_end(discarded);
+    }
+
+    fn spawn_end(&mut self, retiree: RetiringInstance) {
         self.retiring.spawn(async move {
             drop(tasks::logged("the end of an instance", retiree.retire()).await)
         });
@@ -69,16 +98,17 @@ impl RetiringInstance {
     /// Waits for running commands, then ends the instance. Returns the faults, which are already logged.
     pub(super) async fn retire(self) -> Vec<String> {
         let RetiringInstance {
-            mut current,
+            instance,
+            library,
+            leased,
             shared,
             now,
             leaves_much,
         } = self;
         let grace = shared.config().stop_grace();
-        drain(&mut current, grace).await;
-        let Current {
-            instance, library, ..
-        } = current;
+        if let Some(mut leased) = leased {
+            drain(&mut leased, grace).await;
+        }
         let identity = Arc::clone(&instance.identity);
         let faults = instance.end(grace).await.err().unwrap_or_default();
         for fault in &faults {
@@ -105,17 +135,14 @@ impl RetiringInstance {
 }
 
 /// Waits for the running commands, up to `grace`, and cancels those that remain.
-pub(super) async fn drain(current: &mut Current, grace: Duration) {
-    if current.leased.given_back.is_terminated() {
+pub(super) async fn drain(leased: &mut LeaseReturn, grace: Duration) {
+    if leased.given_back.is_terminated() {
         // It was drained before, to save its state.
         return;
     }
-    if timeout(grace, &mut current.leased.given_back)
-        .await
-        .is_err()
-    {
-        current.leased.revoke.cancel();
+    if timeout(grace, &mut leased.given_back).await.is_err() {
+        leased.revoke.cancel();
         // A handler that blocks a thread doesn't return. It is left running.
-        let _ = timeout(LET_GO_MAX, &mut current.leased.given_back).await;
+        let _ = timeout(LET_GO_MAX, &mut leased.given_back).await;
     }
 }

@@ -80,7 +80,7 @@ impl Supervisor {
         if let Some(mut current) = self.current.take() {
             let grace = self.shared.config().stop_grace();
             self.at(Some(StopStep::Commands));
-            retire::drain(&mut current, grace).await;
+            retire::drain(&mut current.leased, grace).await;
             self.at(Some(StopStep::Save));
             self.now.saver.close().await;
             faults.extend(self.keep_last_state(&current.instance, grace).await.err());

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::build::{Built, Successor};
+use super::reload::check_aside;
 use super::retire::drain;
 use super::{DaemonSpec, OrderResult, StartFrom, Supervisor};
 use dae_runtime::instance::Instance;
@@ -42,17 +43,35 @@ impl Supervisor {
         change: (&DaemonSpec, &CommandChanges),
     ) -> Result<OrderResult, StartFault> {
         let grace = self.shared.config().stop_grace();
+        let (built, kept) = match self.start_from_snapshot(successor, &old).await {
+            Ok(started) => started,
+            Err(fault) => {
+                // It would note changes for ever. Their end is no part of the reload, and neither is a failure there.
+                let _ = old.save_part(StatePart::Delta, grace).await;
+                return Err(fault);
+            }
+        };
+        if let Err(text) = self.pass_delta(&old, &built.instance).await {
+            self.reopen();
+            self.discard(built);
+            return Err(text.into());
+        }
+        Ok(self.switch(built, (kept, old), change).await)
+    }
+
+    /// Has the old instance save a snapshot, and starts the successor from it.
+    async fn start_from_snapshot(
+        &mut self,
+        successor: Successor,
+        old: &Arc<Instance>,
+    ) -> Result<(Built, KeptState), StartFault> {
+        let grace = self.shared.config().stop_grace();
         let snapshot = old.save_part(StatePart::Snapshot, grace).await?;
         self.monitor.state_bytes = snapshot.bytes().len();
         let generation = old.identity.generation;
         let kept = KeptState::unchecked(snapshot, SnapshotOccasion::Reload, generation);
         let built = self.start_checked(successor, Some(&kept)).await?;
-        if let Err(text) = self.pass_delta(&old, &built.instance).await {
-            self.reopen();
-            self.discard(built).await;
-            return Err(text.into());
-        }
-        Ok(self.switch(built, (kept, old), change).await)
+        Ok((built, kept))
     }
 
     /// Holds the guests, and hands over what has changed since the snapshot.
@@ -60,11 +79,11 @@ impl Supervisor {
         let grace = self.shared.config().stop_grace();
         self.gate.hold_for_change();
         if let Some(current) = &mut self.current {
-            drain(current, grace).await;
+            drain(&mut current.leased, grace).await;
         }
         self.now.saver.close().await;
         let delta = old.save_part(StatePart::Delta, grace).await?;
-        delta.check()?;
+        check_aside(&delta).await?;
         new.apply(&delta, grace).await
     }
 
@@ -83,16 +102,25 @@ impl Supervisor {
         };
         let before = std::mem::replace(&mut self.spec, spec.clone());
         let mode_before = before.mode;
+        let new = Arc::clone(&built.instance);
         let held_back = self.now.saver.hold_back().await;
         let retired = self.put_in_charge(built, Some(&kept));
         drop(kept);
         self.tell_done(&done);
         self.send_reload(&done, mode_before);
-        let left = self.last_state_of(old).await;
+        let mut left = self.last_state_of(old).await;
         if let Some(retired) = retired {
             self.retire_aside(retired);
         }
-        self.monitor.rollback_window = self.rollback_window_behind(before, left.clone());
+        if left.is_none() {
+            // It has taken everything over.
+            left = self.last_state_of(new).await;
+        }
+        // Without a state the code before would begin with none, so there is no way back.
+        self.monitor.rollback_window = match &left {
+            Some(left) => self.rollback_window_behind(before, Some(left.clone())),
+            None => None,
+        };
         if let Some(left) = &left {
             self.keep(left).await;
         }
@@ -100,11 +128,11 @@ impl Supervisor {
         done
     }
 
-    /// Returns the state of an instance that nobody uses any more. If it can't be had, this is logged, and a crash starts
-    /// from the state before.
-    async fn last_state_of(&self, old: Arc<Instance>) -> Option<KeptState> {
-        let (grace, generation) = (self.shared.config().stop_grace(), old.identity.generation);
-        let saved = match old.save(grace).await {
+    /// Returns the whole state of an instance, for the disk and for a rollback. If it can't be had, this is logged.
+    async fn last_state_of(&self, instance: Arc<Instance>) -> Option<KeptState> {
+        let generation = instance.identity.generation;
+        let grace = self.shared.config().stop_grace();
+        let saved = match instance.save(grace).await {
             Ok(state) => {
                 let of = move || KeptState::of(state, SnapshotOccasion::Reload, generation);
                 blocking::run_or_here(of).await.unwrap_or_else(Err)

@@ -3,10 +3,10 @@
 //! `#[daemon(delta = Delta)]` stands for three methods of the author: `snapshot(&self) -> State`, `delta(&self) -> Delta`
 //! and `apply(&self, Delta)`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote_spanned;
 use syn::spanned::Spanned as _;
-use syn::{ImplItem, ItemImpl, Result};
+use syn::{ImplItem, ItemImpl, Result, Type};
 
 use crate::model::{Daemon, fault};
 use crate::state;
@@ -44,32 +44,31 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
         return TokenStream::new();
     };
     let version = state::version(daemon);
+    let saving = |method: &str, ty: &Type| {
+        let method = Ident::new(method, ty.span());
+        quote_spanned! { ty.span() =>
+            fn #method(
+                live: DaeArc<DaeLive<Self>>,
+                mut out: ::dae_plugin_api::abi::Output,
+            ) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
+                ::std::option::Option::Some(::std::boxed::Box::pin(async move {
+                    let saved: #ty = <_ as DaeStarted<#ty>>::started(Self::#method(&live.daemon))?;
+                    ::dae_plugin_api::export::saved(#version, &saved, &mut out)
+                }))
+            }
+        }
+    };
+    let (snapshot, delta) = (saving("snapshot", state), saving("delta", ty));
     quote_spanned! { ty.span() =>
-        fn snapshot(
-            live: DaeArc<DaeLive<Self>>,
-            mut out: ::dae_plugin_api::abi::Output,
-        ) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
-            ::std::option::Option::Some(::std::boxed::Box::pin(async move {
-                let state: #state = <_ as DaeStarted<#state>>::started(Self::snapshot(&live.daemon))?;
-                ::dae_plugin_api::export::saved(#version, &state, &mut out)
-            }))
-        }
+        #snapshot
 
-        fn delta(
-            live: DaeArc<DaeLive<Self>>,
-            mut out: ::dae_plugin_api::abi::Output,
-        ) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
-            ::std::option::Option::Some(::std::boxed::Box::pin(async move {
-                let delta: #ty = <_ as DaeStarted<#ty>>::started(Self::delta(&live.daemon))?;
-                ::dae_plugin_api::export::saved(#version, &delta, &mut out)
-            }))
-        }
+        #delta
 
         fn apply(
             live: DaeArc<DaeLive<Self>>,
             delta: &::dae_plugin_api::export::SavedState<'_>,
         ) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
-            let delta = delta.read::<#ty>(#version, ::std::option::Option::None);
+            let delta = delta.read_delta::<#ty>(#version);
             ::std::option::Option::Some(::std::boxed::Box::pin(async move {
                 DaeEnded::ended(Self::apply(&live.daemon, delta?))
             }))

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, process, spoil, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -16,6 +16,14 @@ fn install(flags: &[&str]) -> (Ecosystem, Guest) {
     let mut guest = ecosystem.install(NAME, "phased", flags);
     guest.ask("fill", &json!([300_000]));
     (ecosystem, guest)
+}
+
+/// Kills the process of the daemon.
+#[track_caller]
+fn kill(ecosystem: &Ecosystem) {
+    let pid = ecosystem.status(NAME)["pid"].as_u64();
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+    process::signal(pid.expect("a process"), Signal::KILL);
 }
 
 fn visits(guest: &mut Guest) -> Value {
@@ -74,6 +82,10 @@ fn a_failure_at_any_step_leaves_the_old_instance_answering() {
             assert!(refused.says(&[&asked]), "{step}: {refused:?}");
             assert_eq!(visits(&mut guest), before, "{step}");
             assert_eq!(ecosystem.status(NAME)["generation"], 1, "{step}");
+            // A `delta` that fails may go on noting.
+            if step != "delta" {
+                assert_eq!(guest.ask("is_noting", &json!([])), false, "{step}");
+            }
         }
         guest.ask("behave", &json!(["", null]));
         let last = guest.ask("visit", &json!([7]));
@@ -97,12 +109,29 @@ fn a_crash_after_the_hand_over_starts_from_the_whole_state() {
     let (ecosystem, mut guest) = install(&["--isolate"]);
     let file = ecosystem.scratch().join("go");
     let changed = change_during("reload", (&ecosystem, &mut guest), &file);
-    let pid = ecosystem.status(NAME)["pid"].as_u64();
-    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
-    process::signal(pid.expect("a process"), Signal::KILL);
+    kill(&ecosystem);
     until(LIMIT, "the next generation answers", || {
         let status = ecosystem.status(NAME);
         status["state"] == "ready" && status["generation"] == 3
     });
     assert_eq!(visits(&mut guest), changed);
+}
+
+/// Once the old instance can't save, only the new one has everything. New code that crashes must not make the daemon empty.
+#[test]
+fn an_old_instance_that_cannot_save_leaves_no_daemon_empty() {
+    let (ecosystem, mut guest) = install(&["--isolate"]);
+    let before = guest.ask("visit", &json!([7]));
+    guest.ask("behave", &json!(["save", null]));
+    let mut plugin = std::fs::read(ecosystem.plugin("phased")).expect("a file");
+    plugin.extend(b"another content");
+    let file = spoil::write(&ecosystem.scratch(), "new.so", &plugin);
+    let file = file.to_str().expect("UTF-8");
+    let _ = ecosystem.cli(&["install", NAME, file, "--replace"]).ok();
+    assert_eq!(visits(&mut guest), before);
+    kill(&ecosystem);
+    ecosystem.until_logged(NAME, "rolled back to");
+    assert_eq!(visits(&mut guest), before);
+    let _ = ecosystem.cli(&["restart", NAME]).ok();
+    assert_eq!(visits(&mut ecosystem.guest(NAME)), before, "from the disk");
 }

@@ -62,10 +62,12 @@ impl Instance {
     /// # Errors
     /// The author's error, or that it took longer than `limit`.
     pub async fn apply(self: &Arc<Self>, delta: &StateText, limit: Duration) -> Result<(), String> {
-        let pending = self.start_apply(delta.bytes());
-        let applying = self
-            .runtime()
-            .spawn(async move { timeout(limit, pending).await });
+        let (instance, delta) = (Arc::clone(self), delta.clone());
+        // In a task of its own from the first byte on: the author's type is read before there is a future.
+        let applying = self.runtime().spawn(async move {
+            let pending = instance.start_apply(delta.bytes());
+            timeout(limit, pending).await
+        });
         match timeout(limit + Duration::from_millis(100), applying).await {
             Ok(Ok(Ok(ended))) if ended.status == status::NOTHING => Ok(()),
             Ok(Ok(Ok(ended))) => Err(format!(

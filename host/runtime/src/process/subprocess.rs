@@ -149,6 +149,8 @@ struct WaitingCall {
     is_aside: bool,
     /// True if it is a command, which may be withdrawn.
     is_command: bool,
+    /// True for a save for whose state no file was lent yet.
+    may_lend: bool,
     /// The file that was lent for its result.
     lent: Option<OwnedDescriptor>,
 }
@@ -163,6 +165,7 @@ impl PendingCommands {
             is_aside: false,
             // It has begun, so it can't be withdrawn.
             is_command: false,
+            may_lend: false,
             lent: None,
         };
         if self.end.is_none() {
@@ -299,6 +302,7 @@ impl Subprocess {
                 since: Instant::now(),
                 is_aside: false,
                 is_command: false,
+                may_lend: kind == FrameKind::Save,
                 lent: None,
             };
             calls.end.is_none() && calls.by_id.insert(id, call).is_none()
@@ -437,9 +441,12 @@ impl LoadedSubprocess {
     /// # Errors
     /// The reason why it does not; it is then killed.
     pub async fn start(mut self, state: Option<StateText>) -> Result<Subprocess, StartFault> {
-        self.send_start(state).await;
         let limit = self.start_limit;
         let too_long = || format!("it did not answer within {limit:?}");
+        let sending = tokio::time::timeout(limit, self.send_start(state));
+        sending
+            .await
+            .map_err(|_| format!("it did not read what it starts from within {limit:?}"))?;
         // A little longer than the limit of `start` itself, because the subprocess reports an excess more precisely.
         let _ = self.step(limit + Duration::from_secs(1), too_long).await?;
         Ok(self.subprocess)
@@ -515,6 +522,7 @@ impl Link {
             since,
             is_aside: false,
             is_command: true,
+            may_lend: false,
             lent: None,
         };
         calls.by_id.insert(id, call);

@@ -79,17 +79,18 @@ impl Worker {
         let opened = file.and_then(|file| SealedFile::open(file, bytes));
         Ok(opened
             .map(|file| Some(StateText::of(file)))
-            .map_err(|error| format!("the file with its state has not come: {error}")))
+            .map_err(|error| format!("the file with its state can't be used: {error}")))
     }
 
     /// Gives the host a state that was announced, in a thread of its own: the commands go on meanwhile.
     pub(super) fn take_state(&mut self, frame: &Frame<'_>) {
-        let Some(state) = self.states.ready.remove(&frame.id) else {
-            return;
-        };
+        // Taken even for a save that was given up, or the next one would fill it.
         let file = match frame.payload {
             [1] => self.incoming.descriptors().pop(),
             _ => None,
+        };
+        let Some(state) = self.states.ready.remove(&frame.id) else {
+            return;
         };
         let (id, wire) = (frame.id, Arc::clone(&self.wire));
         let work = Arc::new(Mutex::new(Some(move || give(&wire, id, state, file))));

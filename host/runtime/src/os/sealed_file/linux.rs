@@ -25,10 +25,18 @@ unsafe impl Sync for SealedFile {}
 /// The seals of a length, and those of the content besides.
 const LENGTH: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 const CONTENT: SealFlags = SealFlags::WRITE.union(SealFlags::SEAL);
+/// The unit of `st_blocks` (bytes), whatever the file system's own; see stat(3type).
+const BLOCK_BYTES: i64 = 512;
 
 impl SealedFile {
     pub(super) fn seal(file: OwnedFd) -> io::Result<Self> {
         rustix::fs::fcntl_add_seals(&file, CONTENT)?;
+        let stat = rustix::fs::fstat(&file)?;
+        // A page that nobody has written would be had only when this process reads it. If the system has none left then, it
+        // ends the process.
+        if stat.st_blocks * BLOCK_BYTES < stat.st_size {
+            return Err(io::Error::other("a file with parts that were not written"));
+        }
         let bytes = length_of(&file)?;
         SealedFile::open(file, bytes)
     }
@@ -38,7 +46,7 @@ impl SealedFile {
         let length = length_of(&file)?;
         if !seals.contains(LENGTH | CONTENT) || length != bytes || bytes == 0 {
             let text = format!(
-                "a file of {length} bytes with the seals {seals:?}, where a final one of {bytes} bytes was expected"
+                "a file of {length} bytes with the seals {seals:?}, where a sealed one of {bytes} bytes was expected"
             );
             return Err(io::Error::other(text));
         }
@@ -89,6 +97,11 @@ pub(super) fn create(bytes: usize) -> io::Result<OwnedFd> {
 pub(super) fn fill(file: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
     // A socket or another file has no seals.
     rustix::fs::fcntl_get_seals(file)?;
+    let length = length_of(file)?;
+    if length != bytes.len() {
+        let text = format!("a file of {length} bytes for {} bytes", bytes.len());
+        return Err(io::Error::other(text));
+    }
     let mut written = 0;
     while written < bytes.len() {
         written += rustix::io::pwrite(file, &bytes[written..], written as u64)?;
@@ -113,9 +126,10 @@ mod tests {
         let of_other = file.try_clone().unwrap();
         fill(&of_other, b"abc").unwrap();
         assert!(fill(&of_other, b"abcd").is_err(), "its length is fixed");
+        assert!(fill(&of_other, b"ab").is_err(), "another state's file");
         let sealed = SealedFile::seal(file).unwrap();
         assert_eq!(sealed.bytes(), b"abc");
-        assert!(fill(&of_other, b"x").is_err());
+        assert!(fill(&of_other, b"xyz").is_err());
         let of_other = SealedFile::open(of_other, 3).unwrap();
         assert_eq!(of_other.bytes(), b"abc");
     }
@@ -124,9 +138,12 @@ mod tests {
     fn a_file_that_may_change_or_has_another_length_is_refused() {
         let file = create(3).unwrap();
         assert!(SealedFile::open(file.try_clone().unwrap(), 3).is_err());
+        fill(&file, b"abc").unwrap();
         let sealed = SealedFile::seal(file).unwrap();
         let again = sealed.descriptor().try_clone_to_owned().unwrap();
         assert!(SealedFile::open(again, 4).is_err());
+        let holes = create(3 << 20).unwrap();
+        assert!(SealedFile::seal(holes).is_err(), "nobody has filled it");
         let null = std::fs::File::open("/dev/null").unwrap();
         assert!(fill(&null.into(), b"x").is_err());
     }

@@ -63,15 +63,21 @@ impl Link {
                 sent => return sent,
             }
             self.stream.writable().await?;
-            self.flush();
+            self.try_flush()?;
             tokio::task::yield_now().await;
         }
     }
 
-    /// Lends the subprocess a file for the state that it has announced.
-    pub(super) fn lend_file(self: &Arc<Self>, frame: &Frame<'_>) {
+    /// Lends the subprocess a file for the state that it has announced: one file for each save.
+    pub(super) fn lend_file(self: &Arc<Self>, frame: &Frame<'_>) -> Result<(), String> {
         let (id, (length, _)) = (frame.id, ipc::split_u64(frame.payload));
         let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+        match lock(&self.calls).by_id.get_mut(&id) {
+            Some(call) if call.may_lend => call.may_lend = false,
+            Some(_) => return Err("a state that was not asked for".to_owned()),
+            // The save was given up.
+            None => return Ok(()),
+        }
         // Its bytes are refused, as those of a reply, if there are too many.
         let file = match bytes <= SINK_BYTES_MAX {
             true => sealed_file::create(bytes).ok(),
@@ -94,6 +100,7 @@ impl Link {
             lock(&link.outgoing).put(FrameKind::TakeState, id, &[&[0]]);
             link.flush();
         });
+        Ok(())
     }
 
     /// Passes the end of a call to the one who waits for it. The bytes of a large result have come as parts.
@@ -139,5 +146,102 @@ fn in_file(lent: Option<OwnedDescriptor>) -> CallEnd {
             bytes: format!("the file with its state can't be read: {error}").into_bytes(),
         }
         .into(),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::{mpsc, oneshot, watch};
+
+    use super::*;
+    use crate::os::worker_stream::WorkerEnd;
+    use crate::process::subprocess::{Subprocess, WAITING_BYTES_MAX, WaitingCall};
+    use dae_store::manifest::Manifest;
+
+    /// The longest time that a test waits.
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// A link, and the end of the process, which reads nothing.
+    fn link() -> (Arc<Link>, WorkerEnd) {
+        let (ours, theirs) = worker_stream::pair().expect("a socket pair");
+        let stream = ours.open().expect("a stream");
+        (Arc::new(Link::new((1, stream), None, None)), theirs)
+    }
+
+    /// Queues more than the socket takes.
+    fn fill(link: &Link) {
+        let bytes = vec![0; WAITING_BYTES_MAX / 2];
+        lock(&link.outgoing).put(FrameKind::Call, 1, &[&bytes]);
+        link.flush();
+    }
+
+    fn waits_for(link: &Link, id: u64, may_lend: bool) -> oneshot::Receiver<CallEnd> {
+        let (sender, receiver) = oneshot::channel();
+        let call = WaitingCall {
+            sender,
+            since: std::time::Instant::now(),
+            is_aside: false,
+            is_command: !may_lend,
+            may_lend,
+            lent: None,
+        };
+        lock(&link.calls).by_id.insert(id, call);
+        receiver
+    }
+
+    #[tokio::test]
+    async fn a_file_for_a_process_that_has_ended_is_given_up() {
+        let (link, theirs) = link();
+        fill(&link);
+        drop(theirs);
+        let file = SealedFile::of(b"[1]").expect("a file");
+        let sending = link.send_with_file(b"frame", file.descriptor());
+        let sent = tokio::time::timeout(LIMIT, sending).await;
+        assert!(sent.expect("it ends").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_reads_no_state_does_not_hold_its_start_up() {
+        let (link, _theirs) = link();
+        fill(&link);
+        let (_steps, taken) = mpsc::channel(1);
+        let (_ended, ended) = watch::channel(None);
+        let loaded = LoadedSubprocess {
+            subprocess: Subprocess {
+                link,
+                ended,
+                is_held: false,
+            },
+            steps: taken,
+            schemas: Ok(None),
+            manifest: Manifest::default(),
+            start_limit: Duration::from_millis(50),
+        };
+        let state = StateText::of("1".repeat(LARGE_STATE_BYTES).into_bytes());
+        let started = tokio::time::timeout(LIMIT, loaded.start(Some(state))).await;
+        let fault = started.expect("it ends").expect_err("nobody reads");
+        assert!(fault.text.contains("within 50ms"), "{fault:?}");
+    }
+
+    #[tokio::test]
+    async fn one_file_is_lent_for_each_save_and_none_for_anything_else() {
+        let (link, _theirs) = link();
+        let _save = waits_for(&link, 1, true);
+        let _command = waits_for(&link, 2, false);
+        let announce = |id| {
+            let payload = 100_000_u64.to_le_bytes();
+            link.lend_file(&Frame {
+                kind: FrameKind::StateReady,
+                id,
+                payload: &payload,
+            })
+        };
+        assert_eq!(announce(1), Ok(()));
+        assert!(lock(&link.calls).by_id[&1].lent.is_some());
+        assert!(announce(1).is_err(), "once more");
+        assert!(announce(2).is_err(), "a command");
+        assert_eq!(announce(3), Ok(()), "a save that was given up");
     }
 }

@@ -280,22 +280,11 @@ impl ProcessSupervisor {
         let mut inbox = std::mem::take(&mut self.inbox);
         let taken = loop {
             match inbox.next() {
-                Ok(Some(frame)) if frame.kind == FrameKind::Replies => {
-                    if let Err(text) = self.on_replies(&frame) {
+                Ok(Some(frame)) => {
+                    if let Err(text) = self.take(&frame) {
                         break Err(text);
                     }
                 }
-                Ok(Some(frame)) if frame.kind == FrameKind::Part => {
-                    if let Err(text) = self.on_part(&frame) {
-                        break Err(text);
-                    }
-                }
-                Ok(Some(frame)) if frame.kind == FrameKind::HandBack => {
-                    if let Err(text) = self.on_hand_back(&frame) {
-                        break Err(text);
-                    }
-                }
-                Ok(Some(frame)) => self.take(&frame),
                 Ok(None) => break Ok(()),
                 Err(fault) => break Err(fault.to_string()),
             }
@@ -304,15 +293,18 @@ impl ProcessSupervisor {
         taken.map_err(|text| format!("sent nonsense: {text}"))
     }
 
-    fn take(&mut self, frame: &Frame<'_>) {
+    fn take(&mut self, frame: &Frame<'_>) -> Result<(), String> {
         let place = || ipc::split_u32(frame.payload).0 as usize;
         match frame.kind {
+            FrameKind::Replies => self.on_replies(frame)?,
+            FrameKind::Part => self.on_part(frame)?,
+            FrameKind::HandBack => self.on_hand_back(frame)?,
+            FrameKind::StateReady => self.link.lend_file(frame)?,
             FrameKind::SetAside => lock(&self.link.calls).set_aside(frame.id, true),
             FrameKind::Resumed => lock(&self.link.calls).set_aside(frame.id, false),
             FrameKind::Dropped => lock(&self.link.calls).dropped(frame.id, place()),
             FrameKind::Want => self.link.want_reads(frame.payload == [1]),
             FrameKind::Ended => self.on_ended(frame),
-            FrameKind::StateReady => self.link.lend_file(frame),
             FrameKind::Log => self.on_log(frame.payload),
             FrameKind::Emit => {
                 self.local.emit(frame.id, frame.payload);
@@ -339,6 +331,7 @@ impl ProcessSupervisor {
             // Kinds that go to the worker mean nothing here.
             _ => {}
         }
+        Ok(())
     }
 
     fn on_step(&self, result: Result<Schemas, StartFault>) {

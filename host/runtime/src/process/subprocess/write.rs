@@ -14,14 +14,26 @@ const SHARED_MIN: usize = 2;
 impl Link {
     /// Writes as much as the socket takes; the process supervisor writes the rest. If that holds frames back, it writes all.
     pub(super) fn flush(&self) {
+        // The reading task sees a failure.
+        let _ = self.try_flush();
+    }
+
+    /// Does the same.
+    ///
+    /// # Errors
+    /// The system's error, such as that the subprocess has ended. A full socket is none.
+    pub(super) fn try_flush(&self) -> io::Result<()> {
         // A task that still finds it set has queued its frames before the process supervisor locks the queue.
         if self.is_held.load(Ordering::Relaxed) {
-            return;
+            return Ok(());
         }
         let written = lock(&self.outgoing).write(|bytes| self.stream.try_write(bytes));
-        // The reading task sees any other failure.
-        if written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            self.more.notify_one();
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.more.notify_one();
+                Ok(())
+            }
+            written => written,
         }
     }
 
