@@ -318,6 +318,7 @@ impl HostParts {
         store.sweep_copies()?;
         let spawner = Spawner::start(self.runtime.clone(), end_left(home));
         let spawner = spawner.context("the thread that makes processes can't be made")?;
+        spawner.keep_in_reserve(self.config.reserve_processes);
         Ok(SupervisorShared {
             config: CurrentConfig::of(self.config),
             code: CodeSources {

@@ -151,10 +151,13 @@ impl Possessions {
     }
 }
 
-/// Asserts that the host has one child process, no more descriptors and little more memory than before.
+/// Asserts that the host has the process of one daemon and one in reserve, no more descriptors and little more memory than before.
 fn nothing_is_left(host: u32, before: Possessions) {
-    until(LIMIT, "one child is left", || {
-        process::children(host).len() == 1
+    until(LIMIT, "two children are left", || {
+        (
+            process::children(host).len(),
+            process::reserve_of(host).len(),
+        ) == (2, 1)
     });
     until(LIMIT, "the descriptors of the dead are closed", || {
         process::descriptors(host).len() <= before.descriptors
@@ -221,7 +224,7 @@ fn a_host_killed_at_any_moment_leaves_no_orphan_and_comes_back_whole() {
         expect_back(&ecosystem, name, port);
     }
     let host = ecosystem.pid();
-    assert_eq!(process::workers_of(host).len(), NAMES.len());
+    assert_eq!(process::daemons_of(host).len(), NAMES.len());
     ecosystem.stop();
     let left = process::workers_of(host);
     assert!(

@@ -11,6 +11,7 @@ mod faults;
 mod hand_offs;
 mod limits;
 mod places;
+mod reserve;
 mod subprocess;
 
 use std::io::Write as _;

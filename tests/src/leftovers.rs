@@ -6,6 +6,7 @@
 //! Not counted, with reasons:
 //! - Threads of the host's two runtimes: an idle pool thread ends only after 10 s. Work that never ends on such a
 //!   thread is therefore not detected here.
+//! - A process in reserve: it stays for the next start.
 //! - Logs: the 64 most recently written stay open. A removed log counts.
 //! - Memory: the allocator keeps freed memory, and a library is never closed.
 
@@ -25,6 +26,14 @@ const RUNTIMES: [&str; 2] = ["tokio-rt-worker", "guests"];
 /// Threads of which a host has one each. A thread sets its name once it runs, which may be after the first count.
 const OWN_THREADS: [&str; 4] = ["dae-console", "relief", "spawner", "notify-rs inoti"];
 
+/// The resources that a host holds for each process in reserve.
+const OF_RESERVE: [(&str, usize); 4] = [
+    ("child process", 1),
+    ("descriptor of anon_inode:[pidfd]", 2),
+    ("descriptor of pipe", 2),
+    ("descriptor of socket", 1),
+];
+
 /// The file descriptors of the file watch. A host has one watch, which may start after the first count.
 const OF_WATCH: [&str; 3] = [
     "descriptor of anon_inode:inotify",
@@ -40,10 +49,15 @@ impl Possessions {
     /// Counts the resources of a process. A process that has ended holds none.
     #[must_use]
     pub fn of(pid: u32) -> Self {
-        let mut all = BTreeMap::new();
+        let mut all: BTreeMap<String, usize> = BTreeMap::new();
         let kinds = [descriptors(pid), threads(pid), children(pid)].concat();
         for kind in kinds {
             *all.entry(kind).or_insert(0) += 1;
+        }
+        let in_reserve = process::reserve_of(pid).len();
+        for (kind, count) in OF_RESERVE {
+            let held = all.entry(kind.to_owned()).or_insert(0);
+            *held = held.saturating_sub(count * in_reserve);
         }
         Possessions(all)
     }

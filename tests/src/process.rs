@@ -59,6 +59,26 @@ pub fn workers_of(host: u32) -> Vec<u32> {
     all().into_iter().filter(is_worker).collect()
 }
 
+/// Returns the worker processes of a host that have a daemon, or a preflight: those that don't wait in reserve.
+#[must_use]
+pub fn daemons_of(host: u32) -> Vec<u32> {
+    let has_daemon = |process: &u32| name(*process).starts_with("dae:");
+    workers_of(host).into_iter().filter(has_daemon).collect()
+}
+
+/// Returns the worker processes of a host that wait for a daemon.
+#[must_use]
+pub fn reserve_of(host: u32) -> Vec<u32> {
+    let waits = |process: &u32| name(*process) == "dae-reserve";
+    workers_of(host).into_iter().filter(waits).collect()
+}
+
+/// Returns the name of a process in lists; an empty one if it has ended.
+fn name(process: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
+}
+
 /// Returns every process of this machine.
 fn all() -> Vec<u32> {
     let listed = fs::read_dir("/proc").expect("Linux has /proc");

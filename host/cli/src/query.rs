@@ -16,7 +16,7 @@ use super::list::Listed;
 use super::signatures;
 use super::words;
 use dae_store::printable::one_line;
-use dae_store::report::{LoadedLibraries, Refused, Retired, Scan, Status};
+use dae_store::report::{LoadedLibraries, Refused, ReserveStatus, Retired, Scan, Status};
 
 /// The argument of `status` and `options`.
 #[derive(Debug, clap::Args)]
@@ -169,6 +169,8 @@ fn what_was(status: &Status) -> Vec<Fact> {
     }
     facts.extend(status.retired.map(|all| ("retired", retired(all))));
     facts.extend(status.libraries.map(|all| ("loaded plugins", loaded(all))));
+    let in_reserve = status.reserve.as_ref();
+    facts.extend(in_reserve.map(|all| ("in reserve", reserve(all))));
     if !status.recent.is_empty() {
         facts.push(("recent restarts", status.recent.clone()));
     }
@@ -204,6 +206,15 @@ fn retired(retired: Retired) -> String {
 fn loaded(libraries: LoadedLibraries) -> String {
     let LoadedLibraries { loaded, max, bytes } = libraries;
     format!("{loaded} of at most {max}, {}", words::mebibytes(bytes))
+}
+
+/// Formats the processes in reserve: `1 process of at most 1, 0.7 MiB`.
+fn reserve(reserve: &ReserveStatus) -> String {
+    let (count, max) = (reserve.pids.len(), reserve.max);
+    let plural = if count == 1 { "" } else { "es" };
+    let memory = reserve.memory_bytes.map(words::mebibytes);
+    let memory = memory.unwrap_or_else(|| "memory not known".to_owned());
+    format!("{count} process{plural} of at most {max}, {memory}")
 }
 
 /// `options`: shows a daemon's commands: at a terminal their signatures, with `--verbose` their schemas too.

@@ -22,10 +22,12 @@
 //! - [`machine`]: the memory, disk and descriptors that are left
 //! - [`mounts`]: file systems that forbid running code
 //! - [`new_name`]: renaming without replacing
+//! - [`own_environment`]: the environment variables of a worker
 //! - [`own_process`]: the resources that this process has, for metrics
 //! - [`own_program`]: the path at which this program is started again
 //! - [`port`]: ports of the loopback address, and the error of one that is taken
 //! - [`process_group`]: a process with all that it starts
+//! - [`process_name`]: the name of a process in lists
 //! - [`process_usage`]: the CPU time and the memory of processes
 //! - [`sealed_file`]: files in memory that nobody can change any more
 //! - [`service_manager`]: reports to the service manager
@@ -62,10 +64,12 @@ mod long_path;
 pub mod machine;
 pub mod mounts;
 pub mod new_name;
+pub(crate) mod own_environment;
 pub mod own_process;
 pub mod own_program;
 pub mod port;
 pub mod process_group;
+pub(crate) mod process_name;
 pub mod process_usage;
 pub mod sealed_file;
 pub mod service_manager;

@@ -64,6 +64,8 @@ impl Inner {
         if taken.is_err() {
             self.shared.config.replace(running);
         }
+        let reserve = self.shared.config().reserve_processes;
+        self.shared.code.spawner.keep_in_reserve(reserve);
         Ok(ConfigReloaded {
             changed,
             daemons: taken?,

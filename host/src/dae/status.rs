@@ -3,10 +3,13 @@
 use super::catalogue::DaemonRecord;
 use super::{Dae, Fault, Inner};
 use crate::supervise::{Daemon, RetiredCounts};
+use dae_runtime::os::process_usage;
 use dae_store::durations;
 use dae_store::manifest::Command;
 use dae_store::registry::{DAE_NAME, Entry};
-use dae_store::report::{Credential, LoadedLibraries, Mode, Retired, SourceKind, Status};
+use dae_store::report::{
+    Credential, LoadedLibraries, Mode, ReserveStatus, Retired, SourceKind, Status,
+};
 
 impl Dae {
     /// Returns the status of every daemon, Dae first and foreign ones last.
@@ -98,6 +101,7 @@ impl Inner {
             errors: self.endpoint.gate.stats.errors(),
             guests: self.endpoint.gate.guests.count() as u64,
             libraries: Some(self.libraries()),
+            reserve: Some(self.reserve()),
             ..Status::default()
         }
     }
@@ -120,6 +124,16 @@ impl Inner {
             loaded: libraries.count() as u64,
             max: self.shared.config().libraries_max as u64,
             bytes: libraries.bytes(),
+        }
+    }
+
+    fn reserve(&self) -> ReserveStatus {
+        let pids = self.shared.code.spawner.reserve();
+        let memory = |pid: &u32| Some(process_usage::of_process(*pid)?.memory_bytes);
+        ReserveStatus {
+            max: self.shared.config().reserve_processes as u64,
+            memory_bytes: pids.iter().map(memory).sum(),
+            pids,
         }
     }
 

@@ -300,6 +300,7 @@ impl Supervisor {
             config: spec.config.to_string(),
             preflight: None,
             start_ms: self.shared.config().start_ms,
+            env: spec.settings.env.clone(),
             bounds: spec.settings.bounds.clone(),
             nice: spec.settings.nice,
             is_held: spec.artefact.manifest.hands_over_delta(),

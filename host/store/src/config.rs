@@ -59,6 +59,10 @@ pub struct Config {
     /// The number of loaded files at which a warning is logged; 0 means never.
     #[serde(alias = "images_warn")]
     pub libraries_warn: usize,
+    /// The number of worker processes that are kept ready for the next start of a subprocess, from the first one on; at
+    /// most 16. 0 keeps none, and then each start makes its own.
+    #[serde(deserialize_with = "ranged::reserve")]
+    pub reserve_processes: usize,
     /// The interval at which the drop-in directory is checked in case events were lost; less than 100 counts as 100.
     #[serde(deserialize_with = "ranged::positive")]
     pub drop_in_poll_ms: u64,
@@ -215,6 +219,8 @@ impl Default for Config {
             stop_grace_ms: 5_000,
             libraries_max: 900,
             libraries_warn: 700,
+            // A crash or a reload needs one. More help where several daemons crash at once.
+            reserve_processes: 1,
             drop_in_poll_ms: 5_000,
             drop_in_gone_ms: 10_000,
             scan_ms: 5_000,
@@ -405,7 +411,7 @@ mod tests {
     }
 
     /// Invalid configs, each with the member that the error names.
-    const SENSELESS: [(&str, &str); 19] = [
+    const SENSELESS: [(&str, &str); 21] = [
         ("{line_bytes_max: 0}", "line_bytes_max"),
         ("{line_bytes_max: 18446744073709551615}", "line_bytes_max"),
         ("{guests_max: 0}", "guests_max"),
@@ -415,6 +421,8 @@ mod tests {
         ("{start_ms: 'soon'}", "start_ms"),
         ("{stop_grace_ms: 0}", "stop_grace_ms"),
         ("{libraries_max: 0}", "libraries_max"),
+        ("{reserve_processes: -1}", "reserve_processes"),
+        ("{reserve_processes: 17}", "from 0 to 16"),
         ("{drop_in_poll_ms: 0}", "drop_in_poll_ms"),
         ("{scan_ports_never: ['9000-8000']}", "scan_ports_never[0]"),
         ("{scan_ports_never: 5}", "scan_ports_never"),

@@ -11,6 +11,9 @@ use serde::de::{Error, Unexpected, Visitor};
 /// The lowest and the highest port that a daemon can have.
 const PORTS: (i128, i128) = (1, u16::MAX as i128);
 
+/// The lowest and the highest number of processes in reserve. Each takes memory and a place in the table of processes.
+const RESERVE: (i128, i128) = (0, 16);
+
 /// The lowest and the highest nice value.
 const NICE_VALUES: (i128, i128) = (-20, 19);
 
@@ -73,6 +76,14 @@ pub fn line_bytes<'de, D: Deserializer<'de>>(reader: D) -> Result<usize, D::Erro
     // A usize has at most 64 bits.
     let high = i128::try_from(SINK_BYTES_MAX).unwrap_or(i128::MAX);
     reader.deserialize_any(RangedVisitor::of((1, high)))
+}
+
+/// Reads a number of processes in reserve.
+///
+/// # Errors
+/// It is none.
+pub fn reserve<'de, D: Deserializer<'de>>(reader: D) -> Result<usize, D::Error> {
+    reader.deserialize_any(RangedVisitor::of(RESERVE))
 }
 
 /// Reads the port of a daemon, or `null`.

@@ -175,6 +175,20 @@ pub struct Status {
     /// The plugins loaded by the host's process. Only in Dae's own status.
     #[serde(default, alias = "images")]
     pub libraries: Option<LoadedLibraries>,
+    /// The worker processes that wait for the next start. Only in Dae's own status.
+    #[serde(default)]
+    pub reserve: Option<ReserveStatus>,
+}
+
+/// The worker processes that wait for the next start of a subprocess.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReserveStatus {
+    /// The processes that wait now, by their id.
+    pub pids: Vec<u32>,
+    /// The number of processes that the setting `reserve_processes` asks for.
+    pub max: u64,
+    /// The memory of the waiting processes that they share with no other (bytes); `None` if it can't be known.
+    pub memory_bytes: Option<u64>,
 }
 
 /// The remains of ended instances in the host's process, which never unloads a library.

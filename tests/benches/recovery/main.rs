@@ -30,7 +30,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// The name of the daemon.
-const NAME: &str = "Probe";
+const NAME: &str = "Misbehave";
 
 /// The number of kills: enough that two outliers do not determine the p99.
 const KILLS_DEFAULT: u64 = 300;
@@ -68,9 +68,12 @@ fn bench(kills: u64) -> Result<(), String> {
     }
     let [mut recovery, mut row, mut start, mut bare] = std::array::from_fn(|_| Times::new());
     for number in 0..kills {
+        daemon.rest();
         recovery.add(daemon.recover());
+        daemon.rest();
         bare.add(bare_start().map_err(|error| format!("the bare echo: {error}"))?);
         start.add(daemon.start_again()?);
+        daemon.rest();
         if number % KILLS_IN_A_ROW == 0 {
             (0..KILLS_IN_A_ROW).for_each(|_| row.add(daemon.recover()));
         }
@@ -102,7 +105,7 @@ struct Daemon {
     pid: u32,
     port: u16,
     control: Control,
-    _ecosystem: Ecosystem,
+    ecosystem: Ecosystem,
 }
 
 impl Daemon {
@@ -114,14 +117,25 @@ impl Daemon {
         let ecosystem = Ecosystem::start_with(Artefacts::released());
         let flags = ["--isolate", "--settings", &settings];
         let mut daemon = Daemon {
-            guest: ecosystem.install(NAME, "probe", &flags),
+            guest: ecosystem.install(NAME, "misbehave", &flags),
             pid: 0,
             port: ecosystem.port_of(NAME),
             control: ecosystem.control(),
-            _ecosystem: ecosystem,
+            ecosystem,
         };
         daemon.pid = daemon.next_pid();
         daemon
+    }
+
+    /// Waits until the host has a process in reserve again, as it has for a daemon that has served for a while.
+    fn rest(&self) {
+        let has_rested = || {
+            let of_host = self.ecosystem.status("Dae");
+            of_host["reserve"]["pids"]
+                .as_array()
+                .is_some_and(|pids| !pids.is_empty())
+        };
+        dae_tests::wait::until(Duration::from_secs(10), "a process in reserve", has_rested);
     }
 
     /// Kills the process, and waits for its successor's reply.

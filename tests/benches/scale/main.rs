@@ -243,7 +243,7 @@ fn worker_at_rest(ecosystem: &Ecosystem, port: u16) -> Result<Memory, String> {
     let host = spawn(ecosystem)?;
     ms(host.until_reply(port))?;
     std::thread::sleep(WORKER_SETTLE);
-    let workers = dae_tests::process::workers_of(host.pid());
+    let workers = dae_tests::process::daemons_of(host.pid());
     Memory::of(
         *workers
             .first()

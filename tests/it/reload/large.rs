@@ -166,7 +166,7 @@ fn reloads_leave_no_descriptors_behind() {
             let worker = (!flags.is_empty()).then(|| kinds(house.worker()));
             (kinds(house.ecosystem.pid()), worker)
         };
-        let is_settled = || process::workers_of(house.ecosystem.pid()).len() <= flags.len();
+        let is_settled = || process::daemons_of(house.ecosystem.pid()).len() <= flags.len();
         until(LIMIT, "the old process has gone", is_settled);
         let before = held();
         for _ in 0..20 {

@@ -192,7 +192,7 @@ fn a_start_that_takes_too_long_fails_and_leaves_no_process() {
         let output = ecosystem.cli(&[&arguments, flags].concat()).code(1);
         assert!(output.says(&["start took longer than 300ms"]), "{output:?}");
         until(LIMIT, "its process is gone", || {
-            process::workers_of(ecosystem.pid()).is_empty()
+            process::daemons_of(ecosystem.pid()).is_empty()
         });
         assert_eq!(ecosystem.names(), ["Dae"]);
     }

@@ -31,7 +31,7 @@ fn a_daemon_moves_to_a_process_and_back_under_load() {
     assert_eq!(ecosystem.port_of("Probe"), port);
     assert_eq!(ecosystem.status("Probe")["restarts"], 0);
     until(LIMIT, "no process is left", || {
-        process::workers_of(ecosystem.pid()).is_empty()
+        process::daemons_of(ecosystem.pid()).is_empty()
     });
 }
 

@@ -37,7 +37,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use crate::connection::reply_budget::ReplyBudget;
 use crate::hand_off::{AbortOnPanic, HandOffState, Terms, WorkerHandOffs};
 use crate::os::worker_stream::WorkerEnd;
-use crate::os::{signals, warden};
+use crate::os::{process_name, signals, warden};
 use crate::plugin::library::PluginLibrary;
 use crate::plugin::start_fault::StartFault;
 use crate::plugin::state_part::StatePart;
@@ -45,7 +45,7 @@ use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMes
 use crate::threads::fd_limits;
 use crate::threads::trace::TraceSpan;
 use backlog::Backlog;
-use dae_store::durations;
+use dae_store::{blocking, durations};
 use hand_offs::InstanceOfWorker;
 use incoming::Incoming;
 use running::{BeforePoll, CallOf, RunningCall};
@@ -55,6 +55,11 @@ use wire::HostConnection;
 
 /// The exit code of a worker that has no host (sysexits' EX_SOFTWARE).
 const CODE_LOST: u8 = 70;
+/// The name of a worker's process in lists until it has a daemon. From then on it is `dae:NAME`.
+const RESERVE_NAME: &str = "dae-reserve";
+/// The time for which an idle thread of a worker waits for work. A worker may wait in reserve for long, and is to have one
+/// then.
+const IDLE_THREAD: Duration = Duration::from_secs(24 * 3600);
 /// The number of tasks that the runtime polls before it checks for frames from the host. Each guest that was handed off
 /// may have a buffer full of commands, and the host waits for an answer to its ping.
 const EVENT_INTERVAL: u32 = 16;
@@ -95,6 +100,7 @@ pub fn become_worker() -> Option<ExitCode> {
 fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
     signals::start_clean();
     signals::leave_end_to_host();
+    process_name::set(RESERVE_NAME);
     if let Some(files_max) = files_max {
         fd_limits::allow(files_max.into());
     }
@@ -103,7 +109,10 @@ fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
+        .thread_keep_alive(IDLE_THREAD)
         .build()?;
+    // The thread on which the daemon's `start` will run. If there is none left, the start itself reports it.
+    drop(blocking::spawn_on(runtime.handle(), || ()));
     let result = runtime.block_on(async {
         let wire = HostConnection::new(end.open()?);
         Worker::new(Arc::clone(&wire)).run().await?;
@@ -169,6 +178,7 @@ impl Worker {
     async fn run(mut self) -> io::Result<()> {
         let message: StartMessage =
             serde_json::from_slice(&self.payload_of(FrameKind::Load).await?)?;
+        process_name::set(&format!("dae:{}", message.name));
         // The descriptor of the hand-off state came with the first frame.
         let hand_off_state = self.incoming.descriptors().pop();
         self.hand_off_state = hand_off_state.and_then(|file| HandOffState::open(&file).ok());

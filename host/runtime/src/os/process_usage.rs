@@ -37,6 +37,12 @@ pub fn of_this_process() -> Option<ProcessUsage> {
     system::of_this_process()
 }
 
+/// Returns the usage of one process, without those that it has started; `None` if it can't be known.
+#[must_use]
+pub fn of_process(pid: u32) -> Option<ProcessUsage> {
+    system::of_process(pid)
+}
+
 /// Returns the usage of the processes that lead a group each, with all of their group. Those that can't be known are
 /// left out.
 #[must_use]

@@ -10,7 +10,7 @@
 
 pub mod batch;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -60,6 +60,8 @@ pub struct StartMessage {
     pub preflight: Option<PreflightMessage>,
     /// The limit for the start (ms).
     pub start_ms: u64,
+    /// The environment variables that the process is given beside the usual ones.
+    pub env: BTreeMap<String, String>,
     /// The limits on the resources of the process.
     pub bounds: Bounds,
     /// The priority of the process; `None` keeps the host's.

@@ -18,6 +18,7 @@ mod output;
 mod rate;
 mod read;
 mod requests;
+mod reserve;
 mod spawn;
 mod states;
 mod supervise;
@@ -55,6 +56,7 @@ use call::CallEnd;
 pub(crate) use call::SubprocessCall;
 pub use limits::{CallStart, OverdueAction};
 pub use read::{UnreadBytes, bytes_of};
+use reserve::RefillOnDrop;
 pub use spawn::Spawner;
 
 pub use crate::os::worker_process::GroupRecords;
@@ -88,6 +90,8 @@ pub struct LoadedSubprocess {
     schemas: Schemas,
     manifest: Manifest,
     start_limit: Duration,
+    /// Held until the start is over. `None` where tests make the process.
+    _refill: Option<RefillOnDrop>,
 }
 
 /// A running subprocess. Dropping it kills the process.
@@ -184,8 +188,13 @@ impl Subprocess {
         let SubprocessPlan { message, .. } = plan;
         let limit = plan.load_limit;
         let sent = serde_json::to_vec(&message).map_err(|error| error.to_string())?;
-        let spawned = spawner.spawn(&plan.settings).await?;
-        let (link, attending) = supervise::attend(spawned, (plan.local, plan.on_end), &message)?;
+        let (spawned, refill) = spawner.spawn(&plan.settings).await?;
+        let (link, attending) = supervise::attend(
+            spawned,
+            (plan.local, plan.on_end),
+            &message,
+            &spawner.reserve,
+        )?;
         lock(&link.outgoing).put(FrameKind::Load, 0, &[&sent]);
         link.more.notify_one();
         let subprocess = Subprocess {
@@ -199,6 +208,7 @@ impl Subprocess {
             schemas: Ok(None),
             manifest: message.manifest,
             start_limit: plan.start_limit,
+            _refill: Some(refill),
         };
         let too_long = || format!("it was not loaded within {limit:?}");
         let mut taken = loaded.step(limit, too_long).await;

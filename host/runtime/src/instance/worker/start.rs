@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Worker;
 use super::wire::HostConnection;
 use crate::instance::{self, EndFault, Instance, StartPlan};
-use crate::os::bounds;
+use crate::os::{bounds, own_environment};
 use crate::plugin::command_table::{CommandEntry, CommandTable, RunsOn};
 use crate::plugin::host_api::HostedInstance;
 use crate::plugin::identity::Identity;
@@ -64,8 +64,9 @@ pub(super) fn texts(faults: Vec<EndFault>) -> Vec<String> {
     faults.into_iter().map(|fault| fault.text).collect()
 }
 
-/// Applies the limits, and loads the file.
+/// Sets the environment, applies the limits, and loads the file.
 pub(super) fn load(message: &StartMessage) -> Result<PluginLibrary, String> {
+    own_environment::set(&message.env);
     bound(message)?;
     PluginLibrary::open(&message.file).map_err(|fault| fault.to_string())
 }

@@ -47,9 +47,17 @@ impl StatRow {
 }
 
 pub(super) fn of_this_process() -> Option<ProcessUsage> {
-    let memory = MemoryRow::of("self")?;
+    usage_of("self")
+}
+
+pub(super) fn of_process(pid: u32) -> Option<ProcessUsage> {
+    usage_of(&pid.to_string())
+}
+
+fn usage_of(process: &str) -> Option<ProcessUsage> {
+    let memory = MemoryRow::of(process)?;
     Some(ProcessUsage {
-        cpu: in_time(StatRow::of("self")?.own),
+        cpu: in_time(StatRow::of(process)?.own),
         memory_bytes: in_bytes(memory.anonymous),
         resident_bytes: in_bytes(memory.resident),
     })

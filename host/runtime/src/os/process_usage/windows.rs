@@ -26,7 +26,7 @@ pub(super) fn of_groups(leaders: &BTreeSet<u32>) -> HashMap<u32, ProcessUsage> {
     leaders.iter().filter_map(usage).collect()
 }
 
-fn of_process(process: u32) -> Option<ProcessUsage> {
+pub(super) fn of_process(process: u32) -> Option<ProcessUsage> {
     // SAFETY: the call touches no memory of this process.
     let opened = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, process) };
     if opened.is_null() {

@@ -13,6 +13,7 @@ use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::reserve::{self, RefillOnDrop, Reserve};
 use crate::os::own_program;
 use crate::os::signals;
 use crate::os::worker_process::{self, GroupRecords, WorkerProcess};
@@ -22,9 +23,16 @@ use crate::threads::fd_limits;
 use dae_store::settings::Settings;
 use dae_store::tasks;
 
-/// A handle to the thread. The thread ends when the last clone is dropped.
+/// A handle to the thread, and to the processes in reserve. The thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Spawner {
+    maker: ProcessMaker,
+    pub(super) reserve: Reserve,
+}
+
+/// A handle to the thread alone.
+#[derive(Debug, Clone)]
+pub(super) struct ProcessMaker {
     orders: mpsc::Sender<SpawnOrder>,
 }
 
@@ -47,6 +55,8 @@ impl Spawner {
     pub fn start(runtime: Handle, records: GroupRecords) -> io::Result<Self> {
         signals::see_subprocesses();
         let (orders, inbox) = mpsc::channel::<SpawnOrder>();
+        let maker = ProcessMaker { orders };
+        let reserve = Reserve::start(&runtime, maker.clone());
         std::thread::Builder::new()
             .name("spawner".to_owned())
             .spawn(move || {
@@ -59,7 +69,22 @@ impl Spawner {
                     }
                 });
             })?;
-        Ok(Spawner { orders })
+        Ok(Spawner { maker, reserve })
+    }
+
+    /// Keeps that many processes in reserve from now on, once the first subprocess has started. 0 ends those that wait.
+    pub fn keep_in_reserve(&self, count: usize) {
+        self.reserve.keep(count);
+    }
+
+    /// Returns the ids of the processes that wait in reserve.
+    pub fn reserve(&self) -> Vec<u32> {
+        self.reserve.pids()
+    }
+
+    /// Ends the processes in reserve. Later starts make their own.
+    pub async fn end_reserve(&self) {
+        self.reserve.end().await;
     }
 
     /// Returns whether there can be worker processes.
@@ -67,20 +92,28 @@ impl Spawner {
         ipc::WORKERS_POSSIBLE.load(Ordering::Relaxed)
     }
 
-    /// Creates a worker process.
+    /// Takes a worker process from the reserve or creates one, for a daemon with those settings. The guard fills the
+    /// reserve again; it is to be dropped when the daemon's start is over.
     ///
     /// # Errors
-    /// The reason why it cannot be created.
-    pub(super) async fn spawn(&self, settings: &Settings) -> Result<SpawnedProcess, String> {
+    /// The reason why none can be created.
+    pub(super) async fn spawn(
+        &self,
+        settings: &Settings,
+    ) -> Result<(SpawnedProcess, RefillOnDrop), String> {
         if !Self::is_possible() {
             let text = "this program can't be the process of a daemon: it has to call \
                         dae_host::worker::become_worker() first thing in its main";
             return Err(text.to_owned());
         }
-        let command =
-            command(settings).map_err(|error| format!("its process can't be made: {error}"))?;
-        let spawned = self.spawn_command(command).await?;
-        spawned.map_err(|error| format!("its process can't be made: {error}"))
+        let refill = self.reserve.refill_later();
+        if !reserve::is_read_early(&settings.env)
+            && let Some(spawned) = self.reserve.take().await
+        {
+            return Ok((spawned, refill));
+        }
+        let spawned = self.maker.worker(&settings.env).await?;
+        Ok((spawned, refill))
     }
 
     /// Creates the process of a command, with the other end of its socket as its standard input.
@@ -91,6 +124,27 @@ impl Spawner {
         &self,
         command: Command,
     ) -> Result<io::Result<SpawnedProcess>, String> {
+        self.maker.make(command).await
+    }
+}
+
+impl ProcessMaker {
+    /// Creates a worker process with those variables.
+    ///
+    /// # Errors
+    /// The reason why it cannot be created.
+    pub(super) async fn worker(
+        &self,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<SpawnedProcess, String> {
+        let made = match command(variables) {
+            Ok(command) => self.make(command).await?,
+            Err(error) => Err(error),
+        };
+        made.map_err(|error| format!("its process can't be made: {error}"))
+    }
+
+    async fn make(&self, command: Command) -> Result<io::Result<SpawnedProcess>, String> {
         let (reply, spawned) = oneshot::channel();
         let ended = "the host is ending and makes no more processes";
         self.orders
@@ -101,7 +155,7 @@ impl Spawner {
     }
 }
 
-fn command(settings: &Settings) -> io::Result<Command> {
+fn command(variables: &BTreeMap<String, String>) -> io::Result<Command> {
     let mut command = Command::new(own_program::path()?);
     command
         .arg(ipc::ARGUMENT)
@@ -110,7 +164,7 @@ fn command(settings: &Settings) -> io::Result<Command> {
     if let Some(files_max) = fd_limits::started_with() {
         command.arg(files_max.to_string());
     }
-    set_environment(&mut command, &settings.env);
+    set_environment(&mut command, variables);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     worker_process::prepare(&mut command);
     Ok(command)

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::output::{self, Printer};
 use super::rate::Rate;
 use super::requests::RequestsInProgress;
+use super::reserve::Reserve;
 use super::spawn::SpawnedProcess;
 use super::write::write_rest;
 use super::{Link, WAITING_BYTES_MAX, lock};
@@ -71,6 +72,8 @@ struct ProcessSupervisor {
     /// The daemon's requests in progress, which end with the subprocess.
     requests: RequestsInProgress,
     on_end: Option<Box<dyn FnOnce() + Send>>,
+    /// The reserve that its successor will come from; `None` for a preflight, which has none.
+    reserve: Option<Reserve>,
 }
 
 /// An event that a process supervisor waits for.
@@ -86,6 +89,7 @@ pub(super) fn attend(
     spawned: SpawnedProcess,
     (local, on_end): (LocalHostApi, Box<dyn FnOnce() + Send>),
     message: &StartMessage,
+    reserve: &Reserve,
 ) -> Result<(Arc<Link>, SupervisionReport), String> {
     let SpawnedProcess {
         mut process,
@@ -111,6 +115,7 @@ pub(super) fn attend(
         rate: Rate::of("log records"),
         requests: RequestsInProgress::default(),
         on_end: Some(on_end),
+        reserve: message.preflight.is_none().then(|| reserve.clone()),
     };
     tokio::spawn(supervisor.attend());
     let attending = SupervisionReport {
@@ -205,6 +210,10 @@ impl ProcessSupervisor {
         };
         if let Some(on_end) = self.on_end.take() {
             on_end();
+        }
+        let was_stopped = self.link.was_stopped.load(Ordering::Relaxed);
+        if let Some(reserve) = self.reserve.take_if(|_| !was_stopped) {
+            reserve.expect();
         }
         self.requests.clear();
         let how = self.bury(broken).await;
