@@ -325,6 +325,7 @@ impl HostParts {
                 libraries: Arc::new(Libraries::default()),
                 store: Arc::new(store),
                 spawner,
+                preflights: Arc::default(),
             },
             disk: DaemonDisk {
                 states: Snapshots::of(home),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{DaemonSpec, StartFrom, Supervisor};
 use dae_runtime::plugin::libraries::PreflightRecord;
 use dae_runtime::plugin::start_fault::StartFault;
-use dae_runtime::process::subprocess::{Spawner, Subprocess, SubprocessPlan};
+use dae_runtime::process::subprocess::{Preflights, Spawner, Subprocess, SubprocessPlan};
 use dae_runtime::process::{PreflightMessage, StartMessage};
 use dae_store::blocking;
 use dae_store::durations;
@@ -74,16 +74,26 @@ impl Supervisor {
         starts: bool,
         state: Option<StateText>,
     ) -> Result<(), StartFault> {
-        let plan = self.preflight_plan(spec, starts);
-        let spawner = self.shared.code.spawner.clone();
+        let may_share = !starts && state.is_none() && Preflights::may_share(&spec.settings);
+        let plan = self.preflight_plan(spec, starts, may_share);
+        let (spawner, preflights) = (
+            self.shared.code.spawner.clone(),
+            Arc::clone(&self.shared.code.preflights),
+        );
         let (libraries, hash) = (
             Arc::clone(&self.shared.code.libraries),
             spec.artefact.hash.clone(),
         );
         let tried = self.shared.runtime.spawn(async move {
-            let loaded = Subprocess::load(plan, &spawner).await?;
-            let schemas = loaded.schemas();
-            loaded.start(state).await.map(drop)?;
+            let schemas = match may_share {
+                true => preflights.run(plan, &spawner).await?,
+                false => {
+                    let loaded = Subprocess::load(plan, &spawner).await?;
+                    let schemas = loaded.schemas();
+                    loaded.start(state).await.map(drop)?;
+                    schemas
+                }
+            };
             libraries.leave_schemas(&hash, schemas);
             Ok(())
         });
@@ -117,7 +127,7 @@ impl Supervisor {
         (starts || !is_known).then_some(starts)
     }
 
-    fn preflight_plan(&self, spec: &DaemonSpec, starts: bool) -> SubprocessPlan {
+    fn preflight_plan(&self, spec: &DaemonSpec, starts: bool, stays: bool) -> SubprocessPlan {
         let config = &self.shared.config();
         // The limit for each step of the preflight itself: loading the file, and reading the state.
         let step = durations::ms(spec.settings.preflight_ms);
@@ -130,6 +140,7 @@ impl Supervisor {
                 preflight: Some(PreflightMessage {
                     starts,
                     stop_ms: config.stop_grace_ms,
+                    stays,
                 }),
                 ..self.load_message(spec)
             },

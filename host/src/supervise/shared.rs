@@ -12,7 +12,7 @@ use super::health_timer::HealthTimer;
 use super::stop::StopSteps;
 use dae_runtime::peers::directory::Directory;
 use dae_runtime::plugin::libraries::Libraries;
-use dae_runtime::process::subprocess::Spawner;
+use dae_runtime::process::subprocess::{Preflights, Spawner};
 use dae_store::archive::Archive;
 use dae_store::blocking;
 use dae_store::config::Config;
@@ -93,6 +93,8 @@ pub struct CodeSources {
     pub store: Arc<PluginStore>,
     /// The spawner of processes.
     pub spawner: Spawner,
+    /// The processes that try many files.
+    pub preflights: Arc<Preflights>,
 }
 
 /// The states of daemons on the disk, present and archived.

@@ -45,6 +45,7 @@ use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMes
 use crate::threads::fd_limits;
 use crate::threads::trace::TraceSpan;
 use backlog::Backlog;
+use dae_store::state_text::StateText;
 use dae_store::{blocking, durations};
 use hand_offs::InstanceOfWorker;
 use incoming::Incoming;
@@ -176,27 +177,42 @@ impl Worker {
     }
 
     async fn run(mut self) -> io::Result<()> {
-        let message: StartMessage =
-            serde_json::from_slice(&self.payload_of(FrameKind::Load).await?)?;
-        process_name::set(&format!("dae:{}", message.name));
-        // The descriptor of the hand-off state came with the first frame.
-        let hand_off_state = self.incoming.descriptors().pop();
-        self.hand_off_state = hand_off_state.and_then(|file| HandOffState::open(&file).ok());
-        let library = match load(&message) {
-            Ok(library) => library,
-            Err(text) => return self.refuse(&text.into()).await,
-        };
-        self.report_loaded(&library, &message).await?;
-        // Only from here on may guests wait for the start.
-        let state = match self.state().await? {
-            Ok(state) => state,
-            Err(text) => return self.refuse(&text.into()).await,
-        };
-        if let Some(preflight) = message.preflight {
-            return self
-                .run_preflight(preflight, (library, message, state))
-                .await;
+        loop {
+            let message: StartMessage =
+                serde_json::from_slice(&self.payload_of(FrameKind::Load).await?)?;
+            process_name::set(&format!("dae:{}", message.name));
+            // The descriptor of the hand-off state came with the first frame.
+            if let Some(file) = self.incoming.descriptors().pop() {
+                self.hand_off_state = HandOffState::open(&file).ok();
+            }
+            let library = match load(&message) {
+                Ok(library) => library,
+                Err(text) => return self.refuse(&text.into()).await,
+            };
+            self.report_loaded(&library, &message).await?;
+            // Only from here on may guests wait for the start.
+            let state = match self.state().await? {
+                Ok(state) => state,
+                Err(text) => return self.refuse(&text.into()).await,
+            };
+            let Some(preflight) = message.preflight else {
+                return self.run_daemon(library, message, state).await;
+            };
+            let tried = (library, message, state);
+            let has_passed = self.run_preflight(preflight, tried).await?;
+            if !has_passed || !preflight.stays {
+                return Ok(());
+            }
         }
+    }
+
+    /// Starts the daemon, and serves it until its end.
+    async fn run_daemon(
+        mut self,
+        library: PluginLibrary,
+        message: StartMessage,
+        state: Option<StateText>,
+    ) -> io::Result<()> {
         let (wire, is_held) = (Arc::clone(&self.wire), message.is_held);
         states::prepare_for(state.as_ref(), &message);
         let held = state.clone();

@@ -40,7 +40,7 @@ pub(crate) fn client_state(payload: &[u8]) -> ClientState {
 }
 
 /// The first message from the host.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StartMessage {
     /// The process id of the host.
     pub host_pid: u32,
@@ -70,7 +70,7 @@ pub struct StartMessage {
     pub is_held: bool,
 }
 
-/// A preflight; the worker ends after it.
+/// A preflight; the worker ends after it unless it `stays`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreflightMessage {
     /// True if the daemon is also started and stopped. Otherwise it is only loaded, checked, and given the state to
@@ -78,6 +78,8 @@ pub struct PreflightMessage {
     pub starts: bool,
     /// The limit for each step of its stop (ms).
     pub stop_ms: u64,
+    /// True if the worker waits for the `Load` of another preflight once its file has passed.
+    pub stays: bool,
 }
 
 /// The kind of a frame. Those below 16 go to the worker, and so do those that say it.

@@ -17,6 +17,7 @@ mod limits;
 mod output;
 mod rate;
 mod read;
+mod preflights;
 mod requests;
 mod reserve;
 mod spawn;
@@ -55,6 +56,7 @@ pub use batch::{BatchCall, BatchEnd};
 use call::CallEnd;
 pub(crate) use call::SubprocessCall;
 pub use limits::{CallStart, OverdueAction};
+pub use preflights::Preflights;
 pub use read::{UnreadBytes, bytes_of};
 use reserve::RefillOnDrop;
 pub use spawn::Spawner;
@@ -90,8 +92,8 @@ pub struct LoadedSubprocess {
     schemas: Schemas,
     manifest: Manifest,
     start_limit: Duration,
-    /// Held until the start is over. `None` where tests make the process.
-    _refill: Option<RefillOnDrop>,
+    /// Held until the start is over. `None` after that, and where tests make the process.
+    refill: Option<RefillOnDrop>,
 }
 
 /// A running subprocess. Dropping it kills the process.
@@ -111,6 +113,8 @@ impl fmt::Debug for Subprocess {
 /// The state that guests, the supervisor and the process supervisor share.
 struct Link {
     pid: u32,
+    /// The daemon whose code the process runs or tries, for the log.
+    daemon: Mutex<String>,
     stream: WorkerStream,
     outgoing: Mutex<FrameOutbox>,
     /// True while the process supervisor holds back what guests queue, to write it at once.
@@ -186,8 +190,6 @@ impl Subprocess {
     /// The reason why it has not; it is then killed.
     pub async fn load(plan: SubprocessPlan, spawner: &Spawner) -> Result<LoadedSubprocess, String> {
         let SubprocessPlan { message, .. } = plan;
-        let limit = plan.load_limit;
-        let sent = serde_json::to_vec(&message).map_err(|error| error.to_string())?;
         let (spawned, refill) = spawner.spawn(&plan.settings).await?;
         let (link, attending) = supervise::attend(
             spawned,
@@ -195,8 +197,6 @@ impl Subprocess {
             &message,
             &spawner.reserve,
         )?;
-        lock(&link.outgoing).put(FrameKind::Load, 0, &[&sent]);
-        link.more.notify_one();
         let subprocess = Subprocess {
             link,
             ended: attending.ended,
@@ -206,21 +206,11 @@ impl Subprocess {
             subprocess,
             steps: attending.steps,
             schemas: Ok(None),
-            manifest: message.manifest,
+            manifest: Manifest::default(),
             start_limit: plan.start_limit,
-            _refill: Some(refill),
+            refill: Some(refill),
         };
-        let too_long = || format!("it was not loaded within {limit:?}");
-        let mut taken = loaded.step(limit, too_long).await;
-        if loaded.manifest.run_time_schemas && taken.is_ok() {
-            let setting = match message.preflight {
-                Some(_) => "preflight_ms",
-                None => "start_ms",
-            };
-            let too_long = || overdue_schemas(limit, setting);
-            taken = loaded.step(limit, too_long).await;
-        }
-        loaded.schemas = taken.map_err(|fault| fault.text)?;
+        loaded.load(message, plan.load_limit).await?;
         Ok(loaded)
     }
 
@@ -451,6 +441,33 @@ impl LoadedSubprocess {
     /// # Errors
     /// The reason why it does not; it is then killed.
     pub async fn start(mut self, state: Option<StateText>) -> Result<Subprocess, StartFault> {
+        self.begin(state).await?;
+        Ok(self.subprocess)
+    }
+
+    /// Has a file loaded, and waits until it is.
+    async fn load(&mut self, message: StartMessage, limit: Duration) -> Result<(), String> {
+        let sent = serde_json::to_vec(&message).map_err(|error| error.to_string())?;
+        let link = &self.subprocess.link;
+        lock(&link.outgoing).put(FrameKind::Load, 0, &[&sent]);
+        link.more.notify_one();
+        let too_long = || format!("it was not loaded within {limit:?}");
+        let mut taken = self.step(limit, too_long).await;
+        if message.manifest.run_time_schemas && taken.is_ok() {
+            let setting = match message.preflight {
+                Some(_) => "preflight_ms",
+                None => "start_ms",
+            };
+            let too_long = || overdue_schemas(limit, setting);
+            taken = self.step(limit, too_long).await;
+        }
+        self.manifest = message.manifest;
+        self.schemas = taken.map_err(|fault| fault.text)?;
+        Ok(())
+    }
+
+    /// Does what [`LoadedSubprocess::start`] does.
+    async fn begin(&mut self, state: Option<StateText>) -> Result<(), StartFault> {
         let limit = self.start_limit;
         let too_long = || format!("it did not answer within {limit:?}");
         let sending = tokio::time::timeout(limit, self.send_start(state));
@@ -459,7 +476,8 @@ impl LoadedSubprocess {
             .map_err(|_| format!("it did not read what it starts from within {limit:?}"))?;
         // A little longer than the limit of `start` itself, because the subprocess reports an excess more precisely.
         let _ = self.step(limit + Duration::from_secs(1), too_long).await?;
-        Ok(self.subprocess)
+        self.refill = None;
+        Ok(())
     }
 
     async fn step(
@@ -489,6 +507,7 @@ impl Link {
     ) -> Self {
         Link {
             pid,
+            daemon: Mutex::default(),
             stream,
             outgoing: Mutex::default(),
             is_held: AtomicBool::new(false),
@@ -505,6 +524,16 @@ impl Link {
             was_stopped: AtomicBool::new(false),
             stop_faults: Mutex::default(),
         }
+    }
+
+    /// Notes the daemon whose code the process runs or tries from now on.
+    fn serves(&self, daemon: &str) {
+        daemon.clone_into(&mut lock(&self.daemon));
+    }
+
+    /// Returns the daemon whose code the process runs or tries.
+    fn daemon(&self) -> String {
+        lock(&self.daemon).clone()
     }
 
     fn hand_over(

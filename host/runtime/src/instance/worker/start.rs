@@ -26,12 +26,12 @@ pub(super) struct ServingDaemon {
 
 impl Worker {
     /// Runs a preflight: checks that the plugin can read the state and, on request, starts and stops a daemon. Crashes
-    /// and hangs stay in this process.
+    /// and hangs stay in this process. Returns whether the plugin has passed.
     pub(super) async fn run_preflight(
         &mut self,
         preflight: PreflightMessage,
         (library, message, state): (PluginLibrary, StartMessage, Option<StateText>),
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let mut tried = match &state {
             Some(state) => {
                 let checked = library.check_state(state.bytes());
@@ -49,13 +49,14 @@ impl Worker {
             };
             tried = self.while_hearing(starting_and_stopping).await?;
         }
-        match tried {
+        match &tried {
             Ok(()) => {
                 self.wire.send(FrameKind::Started, 0, &[]);
-                self.wire.drain().await
+                self.wire.drain().await?;
             }
-            Err(fault) => self.refuse(&fault).await,
+            Err(fault) => self.refuse(fault).await?,
         }
+        Ok(tried.is_ok())
     }
 }
 

@@ -218,7 +218,7 @@ mod tests {
             schemas: Ok(None),
             manifest: Manifest::default(),
             start_limit: Duration::from_millis(50),
-            _refill: None,
+            refill: None,
         };
         let state = StateText::of("1".repeat(LARGE_STATE_BYTES).into_bytes());
         let started = tokio::time::timeout(LIMIT, loaded.start(Some(state))).await;

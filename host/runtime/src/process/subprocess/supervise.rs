@@ -57,7 +57,6 @@ struct ProcessSupervisor {
     link: Arc<Link>,
     process: WorkerProcess,
     local: Arc<LocalHostApi>,
-    name: String,
     steps: mpsc::Sender<Result<Schemas, StartFault>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
@@ -95,17 +94,16 @@ pub(super) fn attend(
         mut process,
         socket,
     } = spawned;
-    let (local, name) = (Arc::new(local), &message.name);
+    let local = Arc::new(local);
     let link = Arc::new(link_with(process.pid(), socket, message)?);
     local.peers.tell_of_clients(client_listener(&link));
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
-    drain_output(&mut process, (&local, name), &has_ended);
+    drain_output(&mut process, (&local, &link), &has_ended);
     let supervisor = ProcessSupervisor {
         link: Arc::clone(&link),
         process,
         local,
-        name: name.to_owned(),
         steps,
         ended,
         inbox: FrameInbox::default(),
@@ -133,7 +131,9 @@ fn link_with(pid: u32, socket: HostEnd, message: &StartMessage) -> Result<Link, 
         .open()
         .map_err(|error| format!("its process can't be attended: {error}"))?;
     let files_max = message.bounds.files_max.or_else(files_max);
-    Ok(Link::new((pid, stream), hand_off_state, files_max))
+    let link = Link::new((pid, stream), hand_off_state, files_max);
+    link.serves(&message.name);
+    Ok(link)
 }
 
 /// Creates the hand-off state of a process and sends it there, ahead of all else. A lack of descriptors can prevent
@@ -164,7 +164,7 @@ fn client_listener(link: &Arc<Link>) -> ClientListener {
 
 fn drain_output(
     process: &mut WorkerProcess,
-    (local, name): (&Arc<LocalHostApi>, &str),
+    (local, link): (&Arc<LocalHostApi>, &Arc<Link>),
     has_ended: &watch::Receiver<Option<RunEnd>>,
 ) {
     let has_ended = has_ended.clone();
@@ -176,11 +176,14 @@ fn drain_output(
             let _ = has_ended.wait_for(is_gone).await;
         }
     };
-    let (generation, local) = (local.generation, Arc::clone(local));
-    let log: Arc<dyn Fn(Record) + Send + Sync> = Arc::new(move |record| local.log(record));
+    let (generation, local, of) = (local.generation, Arc::clone(local), Arc::clone(link));
+    let log: Arc<dyn Fn(Record) + Send + Sync> = Arc::new(move |mut record: Record| {
+        record.daemon = of.daemon();
+        local.log(record);
+    });
     let printer = |target| Printer {
         log: Arc::clone(&log),
-        daemon: name.to_owned(),
+        daemon: link.daemon(),
         generation: Some(generation),
         target,
     };
@@ -200,7 +203,7 @@ impl ProcessSupervisor {
             Err(panic) => {
                 let text = tasks::panic_text(&*panic);
                 tracing::error!(
-                    daemon = self.name,
+                    daemon = self.link.daemon(),
                     "the task of its process panicked: {text}"
                 );
                 Some(format!(
@@ -473,7 +476,7 @@ impl ProcessSupervisor {
             let (is_kept, left_out) = self.rate.take(text.len());
             self.tell_left_out(left_out);
             if is_kept {
-                let record = Record::about(&self.name, generation, "warn", &text);
+                let record = Record::about(&self.link.daemon(), generation, "warn", &text);
                 self.local.log(record);
             }
         }
@@ -484,7 +487,7 @@ impl ProcessSupervisor {
         let (is_kept, left_out) = self.rate.take(payload.len());
         self.tell_left_out(left_out);
         if is_kept && let Ok(mut record) = serde_json::from_slice::<Record>(payload) {
-            record.daemon.clone_from(&self.name);
+            record.daemon = self.link.daemon();
             record.generation = Some(self.local.generation);
             self.local.log(record.bounded());
         }
@@ -493,7 +496,7 @@ impl ProcessSupervisor {
     fn tell_left_out(&self, left_out: Option<String>) {
         if let Some(text) = left_out {
             let generation = Some(self.local.generation);
-            let record = Record::about(&self.name, generation, "warn", &text);
+            let record = Record::about(&self.link.daemon(), generation, "warn", &text);
             self.local.log(record);
         }
     }
@@ -518,7 +521,7 @@ impl ProcessSupervisor {
         let number = self.process.pid();
         let text = format!("processes of group {number} are left that can't be killed");
         let generation = Some(self.local.generation);
-        let record = Record::about(&self.name, generation, "error", &text);
+        let record = Record::about(&self.link.daemon(), generation, "error", &text);
         self.local.log(record);
     }
 
