@@ -126,6 +126,9 @@ fn many_kills_under_load_lose_nothing_and_leave_nothing() {
     let mut killer = isolated(&ecosystem, "Probe");
     let (host, load) = (ecosystem.pid(), Load::on(ecosystem.port_of("Probe")));
     kill_repeatedly(&mut killer, KILLS_WARM);
+    until(LIMIT, "a process in reserve", || {
+        process::reserve_of(host).len() == 1
+    });
     let before = Possessions::of(host);
     kill_repeatedly(&mut killer, KILLS - KILLS_WARM);
     nothing_is_left(host, before);

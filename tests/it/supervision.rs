@@ -11,6 +11,7 @@ mod faults;
 mod hand_offs;
 mod limits;
 mod places;
+mod preflights;
 mod reserve;
 mod subprocess;
 

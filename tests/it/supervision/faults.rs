@@ -135,7 +135,16 @@ fn the_tasks_of_a_process_that_panic_are_told_and_the_next_process_is_made() {
         let file = faulty.ecosystem.plugin("counter");
         let file = file.to_str().expect("UTF-8");
         let install = || {
-            let arguments = ["install", "Counter", file, "--isolate"];
+            // With such a variable it gets a new process, and none from the reserve.
+            let settings = r#"{"env": {"RUST_MIN_STACK": "2097152"}}"#;
+            let arguments = [
+                "install",
+                "Counter",
+                file,
+                "--isolate",
+                "--settings",
+                settings,
+            ];
             faulty.ecosystem.cli(&arguments)
         };
         let refused = install();

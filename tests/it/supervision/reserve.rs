@@ -7,6 +7,19 @@ use dae_tests::{Ecosystem, Guest, LIMIT, process, until, until_some};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+/// Variables that are the host's, the daemon's, or nobody's.
+const VARIABLES: [&str; 5] = ["GREETING", "PATH", "HOME", "CARGO_MANIFEST_DIR", "TZ"];
+
+/// Lines of `/proc/PID/status` that a process has from its start or from its parent.
+const STATUS_LINES: [&str; 6] = [
+    "Umask",
+    "SigBlk",
+    "SigIgn",
+    "SigCgt",
+    "NoNewPrivs",
+    "Seccomp",
+];
+
 /// Everything that the kernel tells of a process and that could differ between a new one and one from the reserve.
 #[derive(Debug, PartialEq)]
 struct Nature {
@@ -26,14 +39,6 @@ impl Nature {
         let pid = pid_of(guest);
         let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).expect("a process");
         let text = |file: &str| String::from_utf8(read(file)).expect("UTF-8");
-        let lines = [
-            "Umask",
-            "SigBlk",
-            "SigIgn",
-            "SigCgt",
-            "NoNewPrivs",
-            "Seccomp",
-        ];
         let mut descriptors = BTreeMap::new();
         for target in process::descriptors(pid).into_values() {
             let kind = target
@@ -43,11 +48,10 @@ impl Nature {
                 .map(str::to_owned);
             *descriptors.entry(kind.unwrap_or_default()).or_default() += 1;
         }
-        let variables = ["GREETING", "PATH", "HOME", "CARGO_MANIFEST_DIR", "TZ"];
         Nature {
             limits: text("limits"),
             nice: process::nice(pid),
-            status: lines
+            status: STATUS_LINES
                 .map(|name| process::status_line(pid.into(), name))
                 .to_vec(),
             descriptors,
@@ -59,7 +63,7 @@ impl Nature {
                 .replace("Old", ""),
             group: rustix::process::getpgid(Some(process::pid(pid))).ok()
                 == Some(process::pid(pid)),
-            of_inside: variables
+            of_inside: VARIABLES
                 .map(|name| guest.ask("variable", &json!([name])))
                 .to_vec(),
         }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{LoadedSubprocess, Spawner, Subprocess, SubprocessPlan, lock};
 use crate::plugin::libraries::Schemas;
 use crate::plugin::start_fault::StartFault;
+use crate::process::ipc::StartMessage;
 use dae_store::settings::{Bounds, Settings};
 
 /// The most files that one process tries. Each takes memory and a thread key until the process ends, and a crash costs
@@ -58,10 +59,12 @@ impl Preflights {
         spawner: &Spawner,
     ) -> Result<Schemas, StartFault> {
         let waiting = lock(&self.idle).pop();
-        if let Some(waiting) = waiting
-            && let Some(schemas) = self.try_in_company(waiting, &plan).await
-        {
-            return Ok(schemas);
+        if let Some(waiting) = waiting {
+            let (message, limits) = (plan.message.clone(), (plan.load_limit, plan.start_limit));
+            let passed = self.try_in_company(waiting, message, limits).await;
+            if let Some(schemas) = passed {
+                return Ok(schemas);
+            }
         }
         let mut loaded = Subprocess::load(plan, spawner).await?;
         loaded.begin(None).await?;
@@ -79,16 +82,16 @@ impl Preflights {
     async fn try_in_company(
         self: &Arc<Self>,
         waiting: IdleProcess,
-        plan: &SubprocessPlan,
+        message: StartMessage,
+        (load_limit, start_limit): (Duration, Duration),
     ) -> Option<Schemas> {
         let IdleProcess {
             mut loaded, files, ..
         } = waiting;
-        let message = plan.message.clone();
         loaded.subprocess.link.serves(&message.name);
-        loaded.start_limit = plan.start_limit.min(STEP_MAX);
-        let limit = plan.load_limit.min(STEP_MAX);
-        loaded.load(message, limit).await.ok()?;
+        loaded.start_limit = start_limit.min(STEP_MAX);
+        let loading = loaded.load(message, load_limit.min(STEP_MAX));
+        loading.await.ok()?;
         loaded.begin(None).await.ok()?;
         let schemas = loaded.schemas();
         self.keep(loaded, files + 1);

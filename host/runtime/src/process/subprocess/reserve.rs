@@ -43,7 +43,7 @@ pub(super) fn is_read_early(variables: &BTreeMap<String, String>) -> bool {
 
 /// A handle to the reserve. When the last clone is dropped, the processes in it end.
 #[derive(Debug, Clone)]
-pub(super) struct Reserve {
+pub(super) struct ProcessReserve {
     requests: mpsc::UnboundedSender<Request>,
     /// The ids of the processes in it.
     pids: Arc<Mutex<Vec<u32>>>,
@@ -64,7 +64,7 @@ enum Request {
 
 /// Fills the reserve again when it is dropped: the start that it belongs to is over.
 #[derive(Debug)]
-pub(super) struct RefillOnDrop(Reserve);
+pub(super) struct RefillOnDrop(ProcessReserve);
 
 impl Drop for RefillOnDrop {
     fn drop(&mut self) {
@@ -72,7 +72,7 @@ impl Drop for RefillOnDrop {
     }
 }
 
-impl Reserve {
+impl ProcessReserve {
     /// Starts an empty reserve that keeps nothing yet, on `runtime`. Its processes are made by `maker`.
     pub(super) fn start(runtime: &Handle, maker: ProcessMaker) -> Self {
         let (requests, inbox) = mpsc::unbounded_channel();
@@ -88,7 +88,7 @@ impl Reserve {
             pids: Arc::clone(&pids),
         };
         runtime.spawn(keeper.run(inbox));
-        Reserve { requests, pids }
+        ProcessReserve { requests, pids }
     }
 
     /// Takes a process from the reserve, if there is one or one is being made.

@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::reserve::{self, RefillOnDrop, Reserve};
+use super::reserve::{self, ProcessReserve, RefillOnDrop};
 use crate::os::own_program;
 use crate::os::signals;
 use crate::os::worker_process::{self, GroupRecords, WorkerProcess};
@@ -27,7 +27,7 @@ use dae_store::tasks;
 #[derive(Debug, Clone)]
 pub struct Spawner {
     maker: ProcessMaker,
-    pub(super) reserve: Reserve,
+    pub(super) reserve: ProcessReserve,
 }
 
 /// A handle to the thread alone.
@@ -56,7 +56,7 @@ impl Spawner {
         signals::see_subprocesses();
         let (orders, inbox) = mpsc::channel::<SpawnOrder>();
         let maker = ProcessMaker { orders };
-        let reserve = Reserve::start(&runtime, maker.clone());
+        let reserve = ProcessReserve::start(&runtime, maker.clone());
         std::thread::Builder::new()
             .name("spawner".to_owned())
             .spawn(move || {

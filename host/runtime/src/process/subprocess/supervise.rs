@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::output::{self, Printer};
 use super::rate::Rate;
 use super::requests::RequestsInProgress;
-use super::reserve::Reserve;
+use super::reserve::ProcessReserve;
 use super::spawn::SpawnedProcess;
 use super::write::write_rest;
 use super::{Link, WAITING_BYTES_MAX, lock};
@@ -72,7 +72,7 @@ struct ProcessSupervisor {
     requests: RequestsInProgress,
     on_end: Option<Box<dyn FnOnce() + Send>>,
     /// The reserve that its successor will come from; `None` for a preflight, which has none.
-    reserve: Option<Reserve>,
+    reserve: Option<ProcessReserve>,
 }
 
 /// An event that a process supervisor waits for.
@@ -88,7 +88,7 @@ pub(super) fn attend(
     spawned: SpawnedProcess,
     (local, on_end): (LocalHostApi, Box<dyn FnOnce() + Send>),
     message: &StartMessage,
-    reserve: &Reserve,
+    reserve: &ProcessReserve,
 ) -> Result<(Arc<Link>, SupervisionReport), String> {
     let SpawnedProcess {
         mut process,

@@ -1,0 +1,86 @@
+//! Preflights that share a process: many files start together, and a bad one among them is found and harms no other.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use dae_tests::{Ecosystem, spoil};
+use serde_json::{Value, json};
+
+/// The files without a fault.
+const GOOD: u64 = 40;
+
+/// The faulty files: the step that fails, and a part of the reason that its daemon shows.
+const BAD: [(&str, &str); 2] = [
+    ("crash", "was killed by signal 11"),
+    ("hang", "not loaded within 700ms"),
+];
+
+/// The most processes that a start of so many files may make: eight preflights at a time, as many for the files that are
+/// tried again, and one in reserve.
+const PROCESSES_MAX: usize = 8 + 2 * BAD.len() + 1;
+
+/// Installs a file of a recipe in a home without a host, which tries nothing then.
+fn install(ecosystem: &Ecosystem, name: &str, recipe: &Value) {
+    let plugin = fs::read(ecosystem.plugin("recipe")).expect("the fixture");
+    let plugin = spoil::of_recipe(plugin, recipe);
+    let file = spoil::write(&ecosystem.scratch(), &format!("{name}.so"), &plugin);
+    let file = file.to_str().expect("UTF-8");
+    let _ = ecosystem.cli(&["install", name, file]).ok();
+}
+
+/// Counts the processes that the host records in a directory until it is over. It looks all the time, so that it misses
+/// few.
+fn recorded(records: &Path, is_over: &AtomicBool) -> usize {
+    let mut seen = BTreeSet::new();
+    while !is_over.load(Ordering::Relaxed) {
+        let entries = fs::read_dir(records).into_iter().flatten();
+        seen.extend(entries.flatten().map(|entry| entry.file_name()));
+    }
+    seen.len()
+}
+
+#[test]
+fn many_files_are_tried_in_few_processes_and_a_bad_one_is_blamed_alone() {
+    let mut ecosystem = Ecosystem::asleep();
+    ecosystem.configure(&json!({"defaults": {"preflight_ms": 700}}));
+    for number in 0..GOOD {
+        let recipe = json!({ "version": number });
+        install(&ecosystem, &format!("Good-{number}"), &recipe);
+    }
+    for (fate, _) in BAD {
+        install(
+            &ecosystem,
+            &format!("Bad-{fate}"),
+            &json!({ "constructor": fate }),
+        );
+    }
+    let (records, is_over) = (ecosystem.home().join("run/workers"), AtomicBool::new(false));
+    let names = (0..GOOD).map(|number| format!("Good-{number}"));
+    let names: Vec<String> = names.collect();
+    let processes = thread::scope(|scope| {
+        let seen = scope.spawn(|| recorded(&records, &is_over));
+        ecosystem.wake(&[]);
+        for name in &names {
+            ecosystem.until_state(name, "ready");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        seen.join().expect("a thread of ours")
+    });
+    for (fate, reason) in BAD {
+        let status = ecosystem.until_state(&format!("Bad-{fate}"), "failed");
+        let shown = status["reason"].as_str().expect("a reason");
+        assert!(shown.contains(reason), "{status}");
+        let logged = ecosystem.logged(&format!("Bad-{fate}"));
+        assert!(
+            logged.iter().any(|line| line.contains(reason)),
+            "{logged:?}"
+        );
+    }
+    assert!(processes <= PROCESSES_MAX, "{processes} processes");
+    for (number, name) in names.iter().enumerate() {
+        assert_eq!(ecosystem.guest(name).ask("version", &json!([])), number);
+    }
+}
