@@ -46,9 +46,10 @@ fn recorded(records: &Path, is_over: &AtomicBool) -> usize {
 fn many_files_are_tried_in_few_processes_and_a_bad_one_is_blamed_alone() {
     let mut ecosystem = Ecosystem::asleep();
     ecosystem.configure(&json!({"defaults": {"preflight_ms": 700}}));
-    for number in 0..GOOD {
-        let recipe = json!({ "version": number });
-        install(&ecosystem, &format!("Good-{number}"), &recipe);
+    let names = (0..GOOD).map(|number| format!("Good-{number}"));
+    let names: Vec<String> = names.collect();
+    for (number, name) in names.iter().enumerate() {
+        install(&ecosystem, name, &json!({ "version": number }));
     }
     for (fate, _) in BAD {
         install(
@@ -58,13 +59,12 @@ fn many_files_are_tried_in_few_processes_and_a_bad_one_is_blamed_alone() {
         );
     }
     let (records, is_over) = (ecosystem.home().join("run/workers"), AtomicBool::new(false));
-    let names = (0..GOOD).map(|number| format!("Good-{number}"));
-    let names: Vec<String> = names.collect();
     let processes = thread::scope(|scope| {
         let seen = scope.spawn(|| recorded(&records, &is_over));
         ecosystem.wake(&[]);
-        for name in &names {
+        for (number, name) in names.iter().enumerate() {
             ecosystem.until_state(name, "ready");
+            assert_eq!(ecosystem.guest(name).ask("version", &json!([])), number);
         }
         is_over.store(true, Ordering::Relaxed);
         seen.join().expect("a thread of ours")
@@ -80,7 +80,4 @@ fn many_files_are_tried_in_few_processes_and_a_bad_one_is_blamed_alone() {
         );
     }
     assert!(processes <= PROCESSES_MAX, "{processes} processes");
-    for (number, name) in names.iter().enumerate() {
-        assert_eq!(ecosystem.guest(name).ask("version", &json!([])), number);
-    }
 }

@@ -14,6 +14,7 @@ mod call;
 mod hand_offs;
 pub mod hook;
 mod limits;
+mod loaded;
 mod output;
 mod preflights;
 mod rate;
@@ -33,15 +34,13 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use dae_plugin_api::abi::status;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::hand_off::{HandOffState, HostHandOffs, Position};
 use crate::os::descriptors::OwnedDescriptor;
 use crate::os::worker_stream::WorkerStream;
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
-use crate::plugin::libraries::{Schemas, overdue_schemas};
-use crate::plugin::start_fault::StartFault;
 use crate::plugin::state_part::StatePart;
 use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
 use crate::threads::trace;
@@ -49,16 +48,15 @@ use dae_store::durations;
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
 use dae_store::settings::Settings;
-use dae_store::state_text::StateText;
 
 use batch::NewBatch;
 pub use batch::{BatchCall, BatchEnd};
 use call::CallEnd;
 pub(crate) use call::SubprocessCall;
 pub use limits::{CallStart, OverdueAction};
+pub use loaded::LoadedSubprocess;
 pub use preflights::Preflights;
 pub use read::{UnreadBytes, bytes_of};
-use reserve::RefillOnDrop;
 pub use spawn::Spawner;
 
 pub use crate::os::worker_process::GroupRecords;
@@ -81,19 +79,6 @@ pub struct SubprocessPlan {
     /// The function to call at its end, before the end is reported: a caller that gets `crashed` must not find the dead
     /// subprocess again.
     pub on_end: Box<dyn FnOnce() + Send>,
-}
-
-/// A subprocess that has loaded its file and has not started its daemon. Loading can be done in advance, so that no
-/// guest waits for it. Dropping this kills the process.
-#[derive(Debug)]
-pub struct LoadedSubprocess {
-    subprocess: Subprocess,
-    steps: mpsc::Receiver<Result<Schemas, StartFault>>,
-    schemas: Schemas,
-    manifest: Manifest,
-    start_limit: Duration,
-    /// Held until the start is over. `None` after that, and where tests make the process.
-    refill: Option<RefillOnDrop>,
 }
 
 /// A running subprocess. Dropping it kills the process.
@@ -416,79 +401,6 @@ impl Subprocess {
         match self.died().await {
             RunEnd::Died(text) => format!("its process {text} while it started"),
             other => format!("it ended while it started: {other:?}"),
-        }
-    }
-}
-
-impl LoadedSubprocess {
-    /// Returns the manifest of its file.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    /// Replaces its manifest by one that has the schemas of its code, too.
-    pub fn describe(&mut self, manifest: Manifest) {
-        self.manifest = manifest;
-    }
-
-    /// Returns the schemas that its code has made.
-    pub fn schemas(&self) -> Schemas {
-        self.schemas.clone()
-    }
-
-    /// Starts its daemon from that state, and waits until it answers.
-    ///
-    /// # Errors
-    /// The reason why it does not; it is then killed.
-    pub async fn start(mut self, state: Option<StateText>) -> Result<Subprocess, StartFault> {
-        self.begin(state).await?;
-        Ok(self.subprocess)
-    }
-
-    /// Has a file loaded, and waits until it is.
-    async fn load(&mut self, message: StartMessage, limit: Duration) -> Result<(), String> {
-        let sent = serde_json::to_vec(&message).map_err(|error| error.to_string())?;
-        let link = &self.subprocess.link;
-        lock(&link.outgoing).put(FrameKind::Load, 0, &[&sent]);
-        link.more.notify_one();
-        let too_long = || format!("it was not loaded within {limit:?}");
-        let mut taken = self.step(limit, too_long).await;
-        if message.manifest.run_time_schemas && taken.is_ok() {
-            let setting = match message.preflight {
-                Some(_) => "preflight_ms",
-                None => "start_ms",
-            };
-            let too_long = || overdue_schemas(limit, setting);
-            taken = self.step(limit, too_long).await;
-        }
-        self.manifest = message.manifest;
-        self.schemas = taken.map_err(|fault| fault.text)?;
-        Ok(())
-    }
-
-    /// Does what [`LoadedSubprocess::start`] does.
-    async fn begin(&mut self, state: Option<StateText>) -> Result<(), StartFault> {
-        let limit = self.start_limit;
-        let too_long = || format!("it did not answer within {limit:?}");
-        let sending = tokio::time::timeout(limit, self.send_start(state));
-        sending
-            .await
-            .map_err(|_| format!("it did not read what it starts from within {limit:?}"))?;
-        // A little longer than the limit of `start` itself, because the subprocess reports an excess more precisely.
-        let _ = self.step(limit + Duration::from_secs(1), too_long).await?;
-        self.refill = None;
-        Ok(())
-    }
-
-    async fn step(
-        &mut self,
-        limit: Duration,
-        too_long: impl Fn() -> String,
-    ) -> Result<Schemas, StartFault> {
-        match tokio::time::timeout(limit, self.steps.recv()).await {
-            Ok(Some(result)) => result,
-            Ok(None) => Err(self.subprocess.end_text().await.into()),
-            Err(_) => Err(too_long().into()),
         }
     }
 }

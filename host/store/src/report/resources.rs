@@ -1,4 +1,4 @@
-//! What daemons and starts have left in the host's process, and what waits there for the next ones.
+//! The resources that a host keeps beside its daemons: libraries, the remains of ended instances, processes in reserve.
 
 use serde::{Deserialize, Serialize};
 
