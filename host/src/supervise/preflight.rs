@@ -74,7 +74,7 @@ impl Supervisor {
         starts: bool,
         state: Option<StateText>,
     ) -> Result<(), StartFault> {
-        let may_share = !starts && state.is_none() && Preflights::may_share(&spec.settings);
+        let may_share = !starts && Preflights::may_share(&spec.settings);
         let plan = self.preflight_plan(spec, starts, may_share);
         let (spawner, preflights) = (
             self.shared.code.spawner.clone(),
@@ -86,7 +86,7 @@ impl Supervisor {
         );
         let tried = self.shared.runtime.spawn(async move {
             let schemas = match may_share {
-                true => preflights.run(plan, &spawner).await?,
+                true => preflights.run(plan, state, &spawner).await?,
                 false => {
                     let loaded = Subprocess::load(plan, &spawner).await?;
                     let schemas = loaded.schemas();

@@ -1,8 +1,8 @@
 //! Preflights that share a process: it tries many files, one after the other.
 //!
 //! A host that starts with hundreds of files would otherwise make as many processes, which takes longer than loading the
-//! files. A process in which a file has passed stays for the next one. Only preflights that load a file and no more may
-//! share one, and only without settings that change the process.
+//! files. A process in which a file has passed stays for the next one. Only preflights that start nothing may share one,
+//! and only without settings that change the process.
 //!
 //! A file that fails in such company is not judged by that, because another file may be the reason. Its preflight is
 //! repeated in a process of its own, whose result counts. So a crash is blamed on one file, and has no effect on others:
@@ -18,6 +18,7 @@ use crate::plugin::libraries::Schemas;
 use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::StartMessage;
 use dae_store::settings::{Bounds, Settings};
+use dae_store::state_text::StateText;
 
 /// The most files that one process tries. Each takes memory and a thread key until the process ends, and a crash costs
 /// the company of all others.
@@ -42,32 +43,34 @@ struct IdleProcess {
 }
 
 impl Preflights {
-    /// Returns whether a preflight that only loads may share its process under these settings.
+    /// Returns whether a preflight that starts nothing may share its process under these settings.
     #[must_use]
     pub fn may_share(settings: &Settings) -> bool {
         let changes_nothing = (settings.env.is_empty(), settings.nice);
         changes_nothing == (true, None) && settings.bounds == Bounds::default()
     }
 
-    /// Runs a preflight that only loads, and that stays. Returns the schemas that the file's code has made.
+    /// Runs a preflight that starts nothing, and that stays. Returns the schemas that the file's code has made.
     ///
     /// # Errors
     /// The fault of the file, which was alone in its process.
     pub async fn run(
         self: &Arc<Self>,
         plan: SubprocessPlan,
+        state: Option<StateText>,
         spawner: &Spawner,
     ) -> Result<Schemas, StartFault> {
         let waiting = lock(&self.idle).pop();
         if let Some(waiting) = waiting {
             let (message, limits) = (plan.message.clone(), (plan.load_limit, plan.start_limit));
-            let passed = self.try_in_company(waiting, message, limits).await;
+            let tried = (message, state.clone());
+            let passed = self.try_in_company(waiting, tried, limits).await;
             if let Some(schemas) = passed {
                 return Ok(schemas);
             }
         }
         let mut loaded = Subprocess::load(plan, spawner).await?;
-        loaded.begin(None).await?;
+        loaded.begin(state).await?;
         let schemas = loaded.schemas();
         self.keep(loaded, 1);
         Ok(schemas)
@@ -82,7 +85,7 @@ impl Preflights {
     async fn try_in_company(
         self: &Arc<Self>,
         waiting: IdleProcess,
-        message: StartMessage,
+        (message, state): (StartMessage, Option<StateText>),
         (load_limit, start_limit): (Duration, Duration),
     ) -> Option<Schemas> {
         let IdleProcess {
@@ -92,7 +95,7 @@ impl Preflights {
         loaded.start_limit = start_limit.min(STEP_MAX);
         let loading = loaded.load(message, load_limit.min(STEP_MAX));
         loading.await.ok()?;
-        loaded.begin(None).await.ok()?;
+        loaded.begin(state).await.ok()?;
         let schemas = loaded.schemas();
         self.keep(loaded, files + 1);
         Some(schemas)
