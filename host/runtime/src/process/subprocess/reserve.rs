@@ -18,6 +18,7 @@ use std::time::Duration;
 use futures_util::future::{self, BoxFuture, FutureExt as _, OptionFuture};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::lock;
@@ -28,7 +29,7 @@ use crate::os::worker_process;
 /// waited for it, go first.
 const REFILL_PAUSE: Duration = Duration::from_millis(3);
 
-/// The limit for a killed process to go. What its host has started is empty, so this is its own end.
+/// The limit for a killed process to go. One in an uninterruptible sleep is left.
 const GONE_MAX: Duration = Duration::from_secs(5);
 
 /// The beginnings of the names of variables that act before `main`, or are read once and kept: by the dynamic loader, by
@@ -159,21 +160,21 @@ impl Keeper {
                     Some(Request::Refill) => self.refill_at = Some(Instant::now() + REFILL_PAUSE),
                     Some(Request::Expect) if self.ready.is_empty() => self.fill(),
                     Some(Request::Expect) => {}
-                    Some(Request::Keep(count)) => self.keep(count).await,
+                    Some(Request::Keep(count)) => drop(self.keep(count).await),
                     Some(Request::End(ended)) => {
-                        self.keep(0).await;
+                        future::join_all(self.keep(0).await).await;
                         // Fails if nobody waits for the end any more.
                         let _ = ended.send(());
                         return;
                     }
-                    None => return self.keep(0).await,
+                    None => return drop(self.keep(0).await),
                 },
                 Some(made) = OptionFuture::from(self.making.as_mut()) => {
                     self.making = None;
                     self.on_made(made);
                 }
                 Some(()) = OptionFuture::from(self.refill_at.map(sleep_until)) => self.fill(),
-                index = first_end(&mut self.ready), if !self.ready.is_empty() => self.on_end(index).await,
+                index = first_end(&mut self.ready) => self.on_end(index),
             }
             self.publish();
         }
@@ -181,6 +182,9 @@ impl Keeper {
 
     fn give(&mut self, start: oneshot::Sender<SpawnedProcess>) {
         self.is_needed = true;
+        while let Some(index) = first_end(&mut self.ready).now_or_never() {
+            self.on_end(index);
+        }
         match self.ready.pop_front() {
             Some(process) => self.send(process, start),
             None if self.making.is_some() && self.waiting.is_none() => self.waiting = Some(start),
@@ -220,18 +224,21 @@ impl Keeper {
         self.fill();
     }
 
-    async fn on_end(&mut self, index: usize) {
+    fn on_end(&mut self, index: usize) {
         if let Some(process) = self.ready.remove(index) {
             let pid = process.process.pid();
-            let how = bury(process).await;
-            tracing::warn!(
-                pid,
-                "a process in reserve {how}; the next start makes another"
-            );
+            tokio::spawn(async move {
+                let how = bury(process).await;
+                tracing::warn!(
+                    pid,
+                    "a process in reserve {how}; the next start makes another"
+                );
+            });
         }
     }
 
-    async fn keep(&mut self, count: usize) {
+    /// Keeps that many from now on. Returns the tasks that end the others.
+    async fn keep(&mut self, count: usize) -> Vec<JoinHandle<String>> {
         self.count = count;
         if count == 0
             && let Some(making) = self.making.take()
@@ -239,13 +246,11 @@ impl Keeper {
             // The order is with the thread that makes processes, so it is waited for.
             self.ready.extend(making.await);
         }
-        while self.ready.len() > count {
-            if let Some(process) = self.ready.pop_back() {
-                bury(process).await;
-            }
-        }
+        let surplus = self.ready.split_off(count.min(self.ready.len()));
         self.fill();
         self.publish();
+        let endings = surplus.into_iter();
+        endings.map(|one| tokio::spawn(bury(one))).collect()
     }
 
     fn publish(&self) {
@@ -253,23 +258,27 @@ impl Keeper {
     }
 }
 
-/// Waits until one of the processes has ended, and returns its index.
+/// Waits until one of the processes has ended, and returns its index. Without any it waits for ever.
 async fn first_end(ready: &mut VecDeque<SpawnedProcess>) -> usize {
+    if ready.is_empty() {
+        return future::pending().await;
+    }
     let ends = ready.iter_mut().map(|one| one.process.exited().boxed());
     future::select_all(ends).await.1
 }
 
 /// Ends a process, and returns how it ended.
 async fn bury(mut spawned: SpawnedProcess) -> String {
-    let status = spawned.process.kill().await;
-    if tokio::time::timeout(GONE_MAX, spawned.process.all_gone())
-        .await
-        .is_ok()
-    {
-        spawned.process.forget();
-    }
-    match status {
-        Ok(status) => worker_process::in_words(status),
-        Err(error) => format!("ended, and can't be asked how: {error}"),
+    let process = &mut spawned.process;
+    let ending = async {
+        let status = process.kill().await;
+        process.all_gone().await;
+        process.forget();
+        status
+    };
+    match tokio::time::timeout(GONE_MAX, ending).await {
+        Ok(Ok(status)) => worker_process::in_words(status),
+        Ok(Err(error)) => format!("ended, and can't be asked how: {error}"),
+        Err(_) => format!("can't be killed within {GONE_MAX:?} and is left"),
     }
 }
