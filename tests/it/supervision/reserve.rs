@@ -107,7 +107,7 @@ fn a_process_from_the_reserve_is_what_a_new_one_is() {
     );
     let settings = json!({
         "env": {"GREETING": "ahoj", "PATH": "/usr/bin:/bin", "TZ": "Europe/Prague"},
-        "bounds": {"memory_bytes": 1_u64 << 30, "files_max": 64, "cpu_s": 1000, "core_bytes": 0},
+        "bounds": {"files_max": 64, "cpu_s": 1000, "core_bytes": 0},
         "nice": 7,
     });
     let new = Nature::of(&mut isolated(&ecosystem, "New", &settings));
@@ -163,6 +163,22 @@ fn a_daemon_with_a_variable_that_is_read_early_gets_a_new_process() {
     let environment = process::environment(pid);
     assert_eq!(environment["RUST_MIN_STACK"], "4194304");
     assert_eq!(environment["GREETING"], "ahoj");
+    assert_eq!(in_reserve(&ecosystem), waiting, "it still waits");
+}
+
+/// The address space of a process counts from its beginning, and a thread that waits takes 64 MiB of it.
+#[test]
+fn a_daemon_with_a_bound_on_its_memory_gets_a_new_process() {
+    let ecosystem = Ecosystem::start();
+    let _guest = isolated(&ecosystem, "Old", &json!({}));
+    let waiting = in_reserve(&ecosystem);
+    let settings = json!({"bounds": {"memory_bytes": 110_000_000}});
+    let mut guest = isolated(&ecosystem, "New", &settings);
+    assert_ne!(pid_of(&mut guest), waiting);
+    assert_eq!(
+        process::bound(pid_of(&mut guest), "Max address space"),
+        "110000000"
+    );
     assert_eq!(in_reserve(&ecosystem), waiting, "it still waits");
 }
 

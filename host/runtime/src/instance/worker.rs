@@ -33,6 +33,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::runtime::Handle;
 
 use crate::connection::reply_budget::ReplyBudget;
 use crate::hand_off::{AbortOnPanic, HandOffState, Terms, WorkerHandOffs};
@@ -112,8 +113,6 @@ fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
         .event_interval(EVENT_INTERVAL)
         .thread_keep_alive(IDLE_THREAD)
         .build()?;
-    // The thread on which the daemon's `start` will run. If there is none left, the start itself reports it.
-    drop(blocking::spawn_on(runtime.handle(), || ()));
     let result = runtime.block_on(async {
         let wire = HostConnection::new(end.open()?);
         Worker::new(Arc::clone(&wire)).run().await?;
@@ -178,8 +177,7 @@ impl Worker {
 
     async fn run(mut self) -> io::Result<()> {
         loop {
-            let message: StartMessage =
-                serde_json::from_slice(&self.payload_of(FrameKind::Load).await?)?;
+            let message: StartMessage = serde_json::from_slice(&self.payload_to_load().await?)?;
             process_name::set(&format!("dae:{}", message.name));
             // The descriptor of the hand-off state came with the first frame.
             if let Some(file) = self.incoming.descriptors().pop() {
@@ -258,12 +256,24 @@ impl Worker {
         self.wire.drain().await
     }
 
-    /// Waits for the next frame of that kind. Before the daemon serves, other frames are ignored.
-    async fn payload_of(&mut self, kind: FrameKind) -> io::Result<Vec<u8>> {
-        self.next_of(kind).await.map(|(_, payload)| payload)
+    /// Waits for a file to load. In reserve it prepares for that.
+    async fn payload_to_load(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            while let Some(frame) = self.inbox.next().map_err(fault)? {
+                match frame.kind {
+                    FrameKind::Load => return Ok(frame.payload.to_vec()),
+                    // Starts the thread on which the daemon's `start` will run. If there is none left, the start itself
+                    // reports it.
+                    FrameKind::Wait => drop(blocking::spawn_on(&Handle::current(), || ())),
+                    _ => {}
+                }
+            }
+            self.incoming.read(&self.wire, &mut self.inbox).await?;
+        }
     }
 
-    /// Waits for the next frame of that kind, as [`Worker::payload_of`] does. Returns its id and its payload.
+    /// Waits for the next frame of that kind. Before the daemon serves, other frames are ignored. Returns its id and its
+    /// payload.
     async fn next_of(&mut self, kind: FrameKind) -> io::Result<(u64, Vec<u8>)> {
         loop {
             while let Some(frame) = self.inbox.next().map_err(fault)? {

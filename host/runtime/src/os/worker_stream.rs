@@ -39,7 +39,15 @@ pub fn pair() -> io::Result<(HostEnd, WorkerEnd)> {
 }
 
 impl HostEnd {
-    /// Writes a frame with a descriptor, as the first thing of all.
+    /// Writes a short frame, as the first thing of all.
+    ///
+    /// # Errors
+    /// The system's error; `Unsupported` where nothing can be sent that early.
+    pub fn send_early(&self, frame: &[u8]) -> io::Result<()> {
+        system::send_early(&self.0, frame)
+    }
+
+    /// Writes a frame with a descriptor, as the first thing but for [`HostEnd::send_early`].
     ///
     /// # Errors
     /// The system's error; `Unsupported` where no descriptors can be sent.

@@ -180,6 +180,8 @@ pub enum FrameKind {
     Apply = 42,
     /// To the worker: the background work begins.
     Run = 43,
+    /// To the worker: it is in reserve, and waits for a `Load`.
+    Wait = 44,
 }
 
 /// The mark on the status of a command that was a future and did not have to wait. No status is as large.

@@ -95,6 +95,15 @@ pub(super) fn send_with(
     stream.try_io(Interest::WRITABLE, || send_whole(stream, frame, descriptor))
 }
 
+pub(super) fn send_early(stream: &HostEnd, frame: &[u8]) -> io::Result<()> {
+    let sent = rustix::net::send(stream, frame, FLAGS.1)?;
+    // The kernel does not split a frame this small.
+    match sent == frame.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
 pub(super) fn send_first(
     stream: &HostEnd,
     frame: &[u8],

@@ -195,6 +195,11 @@ fn read_now(stream: &WorkerStream, room: &mut Vec<u8>) -> io::Result<usize> {
     }
 }
 
+/// The process may not have opened its end yet.
+pub(super) fn send_early(_stream: &HostEnd, _frame: &[u8]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// No descriptor can go with a frame. A frame without its descriptor is useless.
 pub(super) fn send_first(
     _stream: &HostEnd,

@@ -2,9 +2,9 @@
 //!
 //! Making a process, loading the program and its libraries, and preparing a runtime is the larger part of a start, and
 //! is the same for every daemon. All that differs comes with the first message: limits, priority, environment, file. So a
-//! process from the reserve becomes what a new one would be. One thing cannot come later: variables that the loader, the
-//! allocator and the standard library read before `main` ([`is_read_early`]). A daemon that is given one gets a new
-//! process.
+//! process from the reserve becomes what a new one would be. Two things cannot come later: variables that the loader, the
+//! allocator and the standard library read before `main`, and a bound on the address space, of which the thread that
+//! waits in reserve has a part. A daemon that is given one of these gets a new process ([`needs_new`]).
 //!
 //! The reserve stays empty until the first subprocess is needed. It is filled again a moment after a start that took from
 //! it is over ([`REFILL_PAUSE`]), so that the two do not compete. If it is still empty when a daemon's process dies, a new
@@ -24,6 +24,8 @@ use tokio::time::{Instant, sleep_until};
 use super::lock;
 use super::spawn::{ProcessMaker, SpawnedProcess};
 use crate::os::worker_process;
+use crate::process::ipc::{self, FrameKind};
+use dae_store::settings::Settings;
 
 /// The time from the end of a start until the reserve is filled again: the first commands to the daemon, which may have
 /// waited for it, go first.
@@ -36,10 +38,10 @@ const GONE_MAX: Duration = Duration::from_secs(5);
 /// the C library's allocator, and by Rust's standard library.
 const EARLY_PREFIXES: [&str; 5] = ["LD_", "DYLD_", "GLIBC_", "MALLOC_", "RUST_"];
 
-/// Returns whether a process must have one of these variables from its start.
-pub(super) fn is_read_early(variables: &BTreeMap<String, String>) -> bool {
+/// Returns whether a daemon with those settings needs a process that has not waited in reserve.
+pub(super) fn needs_new(settings: &Settings) -> bool {
     let is_early = |name: &String| EARLY_PREFIXES.iter().any(|early| name.starts_with(early));
-    variables.keys().any(is_early)
+    settings.bounds.memory_bytes.is_some() || settings.env.keys().any(is_early)
 }
 
 /// A handle to the reserve. When the last clone is dropped, the processes in it end.
@@ -212,7 +214,11 @@ impl Keeper {
         match made {
             Ok(process) => match self.waiting.take() {
                 Some(start) => self.send(process, start),
-                None => self.ready.push_back(process),
+                None => {
+                    // It prepares for its start meanwhile. Without this it starts a little later.
+                    let _ = process.socket.send_early(&ipc::whole(FrameKind::Wait, 0, &[]));
+                    self.ready.push_back(process);
+                }
             },
             Err(text) => {
                 // The start that waits for it meets the same reason, and reports it.

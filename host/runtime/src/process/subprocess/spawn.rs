@@ -107,7 +107,7 @@ impl Spawner {
             return Err(text.to_owned());
         }
         let refill = self.reserve.refill_later();
-        if !reserve::is_read_early(&settings.env)
+        if !reserve::needs_new(settings)
             && let Some(spawned) = self.reserve.take().await
         {
             return Ok((spawned, refill));
