@@ -166,18 +166,18 @@ fn a_daemon_with_a_variable_that_is_read_early_gets_a_new_process() {
     assert_eq!(in_reserve(&ecosystem), waiting, "it still waits");
 }
 
-/// The address space of a process counts from its beginning, and a thread that waits takes 64 MiB of it.
+/// The address space of a process counts from its beginning, and each of its threads takes 64 MiB of it.
 #[test]
 fn a_daemon_with_a_bound_on_its_memory_gets_a_new_process() {
     let ecosystem = Ecosystem::start();
     let _guest = isolated(&ecosystem, "Old", &json!({}));
     let waiting = in_reserve(&ecosystem);
-    let settings = json!({"bounds": {"memory_bytes": 110_000_000}});
+    let settings = json!({"bounds": {"memory_bytes": 150_000_000}});
     let mut guest = isolated(&ecosystem, "New", &settings);
     assert_ne!(pid_of(&mut guest), waiting);
     assert_eq!(
         process::bound(pid_of(&mut guest), "Max address space"),
-        "110000000"
+        "150000000"
     );
     assert_eq!(in_reserve(&ecosystem), waiting, "it still waits");
 }

@@ -216,7 +216,9 @@ impl Keeper {
                 Some(start) => self.send(process, start),
                 None => {
                     // It prepares for its start meanwhile. Without this it starts a little later.
-                    let _ = process.socket.send_early(&ipc::whole(FrameKind::Wait, 0, &[]));
+                    let _ = process
+                        .socket
+                        .send_early(&ipc::whole(FrameKind::Wait, 0, &[]));
                     self.ready.push_back(process);
                 }
             },
