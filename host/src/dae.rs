@@ -49,6 +49,7 @@ mod measure;
 mod notices;
 mod on_crash;
 mod order;
+mod remote;
 mod restore;
 mod rollback;
 mod running;

@@ -48,6 +48,7 @@ use dae_store::durations;
 use dae_store::event::CauseKind;
 use dae_store::report::EndKind;
 use dae_store::restart::{self, Decision, End, History};
+use dae_store::settings::Grant;
 use dae_store::settings::OnPanic;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 use dae_store::state_text::StateText;
@@ -314,6 +315,9 @@ impl Supervisor {
             .generation
             .store(instance.identity.generation, Ordering::Relaxed);
         self.now.log_limit.adopt(self.spec.settings.log_level);
+        if !self.spec.settings.grants.contains(&Grant::Bridge) {
+            self.shared.directory.withdraw_all(&self.gate);
+        }
         self.show(&instance, state);
         self.now.saver.open(&instance);
         let ending = instance.run();

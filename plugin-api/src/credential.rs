@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The identity of a daemon, as in its reply to `dae`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Credential {
     /// The name the daemon runs under.
@@ -24,9 +24,18 @@ pub struct Credential {
     /// The place where its code runs, `in-process` or `subprocess`, if the host reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// Set for a daemon that was found on this machine and doesn't belong to this ecosystem.
+    /// Set for a daemon that this host doesn't run: one that was found on this machine, or one of another host.
     #[serde(default)]
     pub foreign: bool,
+    /// The host that runs it, for a daemon of another host. Its name is then `NAME@HOST`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The bridge that provides it, for a daemon of another host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Set if the daemons of this name on several hosts stand for each other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 #[cfg(test)]

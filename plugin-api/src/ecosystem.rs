@@ -245,7 +245,12 @@ impl Ecosystem {
         Ok(Events::new(stream))
     }
 
-    async fn later(&self, operation: &str, request: Vec<u8>) -> Result<Vec<u8>> {
+    #[cfg(feature = "bridge")]
+    pub(crate) fn host(&self) -> HostV1 {
+        self.host
+    }
+
+    pub(crate) async fn later(&self, operation: &str, request: Vec<u8>) -> Result<Vec<u8>> {
         let answer = self.host.ask_later(operation, request).await;
         answer.map_err(|fault| Error::of_host(&fault, operation))
     }

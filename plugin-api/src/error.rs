@@ -365,6 +365,31 @@ impl fmt::Debug for Error {
     }
 }
 
+/// As the answer of a bridge's command `provided`, the refusal reaches the caller as it is. In any other command it is passed on
+/// like the error of another daemon.
+#[cfg(feature = "bridge")]
+impl From<crate::bridge::Refusal> for Error {
+    fn from(refusal: crate::bridge::Refusal) -> Self {
+        let text = one_line(&refusal.message);
+        let fault = Fault {
+            code: refusal.code,
+            message: refusal.message,
+            data: refusal.data.and_then(RawData::read),
+            daemon: None,
+        };
+        let cause = (!is_own_code(&fault.code)).then(|| Cause::of(&fault, None));
+        let detail = Detail {
+            code: Some(fault.code),
+            data: fault.data.map(Data::read),
+            cause,
+        };
+        Error {
+            text,
+            detail: Some(Box::new(detail)),
+        }
+    }
+}
+
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
         let mut text = error.to_string();

@@ -103,9 +103,12 @@
 //! # fn main() {}
 //! ```
 //!
-//! A trait with `#[daemon_client]` names the commands and their types once. It becomes a struct, the client:
+//! With the feature `client`, a trait with `#[daemon_client]` names the commands and their types once. It becomes a struct, the
+//! client:
 //!
 //! ```
+//! # #[cfg(feature = "client")]
+//! # mod client {
 //! use dae_plugin_api::prelude::*;
 //!
 //! #[daemon_client]
@@ -119,10 +122,11 @@
 //!     counter.increment(None).await?;
 //!     counter.increment(Some(1)).await
 //! }
+//! # }
 //! ```
 //!
 //! `at` compares the trait with the schemas that the daemon shows in `help`. What doesn't fit is an error that names the command
-//! and the argument. A type of your own is compared if it derives `JsonSchema`, with the feature `schema`. See [`daemon_client`].
+//! and the argument. A type of your own is compared if it derives `JsonSchema`, with the feature `schema`. See `daemon_client`.
 //!
 //! - **Order.** Whatever is sent over one connection is read in the same order. Handlers run one after the other, in
 //!   the order of the events. They must not block.
@@ -228,7 +232,10 @@
 
 pub mod abi;
 mod arguments;
+#[cfg(feature = "bridge")]
+pub mod bridge;
 mod bytes;
+#[cfg(feature = "client")]
 #[doc(hidden)]
 pub mod client;
 #[doc(hidden)]
@@ -269,7 +276,9 @@ pub use bytes::Bytes;
 pub use credential::Credential;
 #[doc(hidden)]
 pub use dae_plugin_macros::__removed;
-pub use dae_plugin_macros::{command, daemon, daemon_client, on};
+#[cfg(feature = "client")]
+pub use dae_plugin_macros::daemon_client;
+pub use dae_plugin_macros::{command, daemon, on};
 pub use ecosystem::Ecosystem;
 pub use error::{Error, Result};
 pub use events::{Change, ChangeKind, Changes, Event, Events};
@@ -295,9 +304,11 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The names that a daemon's source usually needs.
 pub mod prelude {
+    #[cfg(feature = "client")]
+    pub use crate::daemon_client;
     pub use crate::{Bytes, Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event};
     pub use crate::{Events, Every, Guest, Listener, Progress, Result, Stream, stream_iter};
-    pub use crate::{bail, command, daemon, daemon_client, ensure, json, on, tracing};
+    pub use crate::{bail, command, daemon, ensure, json, on, tracing};
     // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
     #[cfg(feature = "schema")]
     pub use crate::schema::names::JsonSchema;

@@ -28,6 +28,8 @@ pub const GUEST_LISTEN: &str = "guest.listen";
 pub const GUEST_CLOSE: &str = "guest.close";
 /// At once: queue, topic. Puts into the queue what any daemon publishes on that topic.
 pub const QUEUE_SUBSCRIBE: &str = "feed.subscribe";
+/// At once: queue. Puts into the queue what anybody else publishes, on all topics. For a bridge alone.
+pub const QUEUE_SUBSCRIBE_ALL: &str = "feed.subscribe_all";
 /// At once: queue. Puts `appeared`, `changed` and `gone` into it, each with a credential.
 pub const QUEUE_WATCH: &str = "feed.watch";
 /// At once: queue. Ends it; has no effect on a queue that has already ended.
@@ -50,5 +52,10 @@ pub const SAVE: &str = "save";
 pub const LIST: &str = "list";
 /// Later: name. Returns that daemon's credential, or `NOTHING`.
 pub const FIND: &str = "find";
+/// Later: credential, JSON. Provides a daemon of another host under the name `NAME@HOST`, which it returns. For a bridge
+/// alone: a daemon with the grant `bridge`.
+pub const PROVIDE: &str = "provide";
+/// Later: name, with the host. Withdraws what [`PROVIDE`] has provided. Returns `NOTHING`, also if it isn't there.
+pub const WITHDRAW: &str = "withdraw";
 /// Later: queue. Returns the next lines, one or more, each with a line feed at its end; `GONE` after the last one.
 pub const QUEUE_NEXT: &str = "feed.next";

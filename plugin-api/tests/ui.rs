@@ -4,7 +4,7 @@
 //! `ui/fail` is refused with exactly the text in the file beside it. The text points at the signature and says what is
 //! allowed there. A crate has one daemon, so every case is a program of its own.
 //!
-//! After an intended change, run `TRYBUILD=overwrite cargo test -p dae-plugin-api --test ui` and read the difference.
+//! After an intended change, run `TRYBUILD=overwrite cargo test -p dae-plugin-api --features client --test ui` and read the difference.
 
 /// The compiler whose messages are in the expected texts. Another compiler may word its own part differently.
 const WORDED_BY: &str = "rustc 1.95.";

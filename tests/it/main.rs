@@ -5,6 +5,7 @@
 
 mod apply;
 mod bad_input;
+mod bridge;
 mod call;
 mod cli;
 mod clients;

@@ -59,6 +59,9 @@ pub(super) struct InstallArgs {
     /// Settings that override those of config.json5: a JSON object, or @ and the name of a file that holds it
     #[arg(long, value_name = "JSON|@FILE")]
     settings: Option<String>,
+    /// Give it a right beyond those of every daemon: a bridge provides daemons of other hosts
+    #[arg(long, value_name = "GRANT", value_parser = ["bridge"])]
+    grant: Vec<String>,
     /// Start without the state of the replaced daemon, which is kept for a week
     #[arg(long)]
     fresh: bool,
@@ -192,6 +195,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         config,
         isolate,
         settings,
+        grant,
         fresh,
         state,
         force,
@@ -206,6 +210,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
     let settings = settings
         .map(|text| json_object::read("settings", &text))
         .transpose()?;
+    let settings = with_grants(settings, grant)?;
     Ok(InstallRequest {
         name,
         file,
@@ -221,6 +226,23 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         strict: caller_check.strict,
         applied_from: None,
     })
+}
+
+/// Returns the settings with the rights of `--grant`.
+fn with_grants(
+    settings: Option<serde_json::Value>,
+    grants: Vec<String>,
+) -> Result<Option<serde_json::Value>, Fault> {
+    if grants.is_empty() {
+        return Ok(settings);
+    }
+    let mut settings = settings.unwrap_or_else(|| serde_json::json!({}));
+    if settings.get("grants").is_some() {
+        let text = "the rights are given twice, by --grant and by `grants` in --settings; keep one";
+        return Err(Fault::Usage(text.to_owned()));
+    }
+    settings["grants"] = grants.into();
+    Ok(Some(settings))
 }
 
 /// Splits the words into a name and a file, or a file alone.

@@ -14,6 +14,7 @@
 mod connect;
 mod events;
 mod parts;
+mod remote;
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use serde_json::value::RawValue;
 use events::DuringCall;
 pub(super) use parts::ReplyPart;
 use parts::TakePart;
+use remote::RemoteDaemon;
 
 use super::exit::Fault;
 use super::incoming::{Arguments, Incoming, Refusal, answer, array, one};
@@ -54,6 +56,8 @@ pub(super) struct Client<S> {
     peer: String,
     /// True if the peer may be of another make, which may not answer at all.
     is_foreign: bool,
+    /// The daemon of another host that the calls are for, if the peer is its bridge.
+    remote: Option<RemoteDaemon>,
     /// The text of an `error` that answers no call: the reason, if the connection closes next.
     parting: Option<String>,
     /// The limit for sending a call and receiving its answer together, whatever else comes meanwhile; `None` for none.
@@ -105,6 +109,7 @@ impl<S: Stream> Client<S> {
             tag,
             peer,
             is_foreign: false,
+            remote: None,
             parting: None,
             answer_max: None,
             deadline: None,
@@ -138,7 +143,14 @@ impl<S: Stream> Client<S> {
         if let Some(parent) = self.trace.take() {
             write_trace(line, &parent);
         }
-        write_message(line, name, self.tag, &serde_json::to_vec(arguments)?);
+        let arguments = serde_json::to_vec(arguments)?;
+        match &mut self.remote {
+            Some(remote) => {
+                let wrapped = remote.wrapped(name, &arguments);
+                write_message(line, remote::COMMAND, self.tag, wrapped.as_bytes());
+            }
+            None => write_message(line, name, self.tag, &arguments),
+        }
         Ok(())
     }
 
@@ -175,6 +187,10 @@ impl<S: Stream> Client<S> {
         lines: &[u8],
         until: Until<'_>,
     ) -> Result<Option<Arguments>> {
+        let name = match &self.remote {
+            Some(_) => remote::COMMAND,
+            None => name,
+        };
         self.wait_anew();
         // A peer that refuses the call may have closed already. Its last message then says more than the write error.
         let sent = self.send(lines);
@@ -286,6 +302,9 @@ impl<S: Stream> Client<S> {
     /// On the control socket the message is complete; a daemon's message needs its name and the code beside it. `error` is
     /// the refusal as JSON.
     fn fault(&self, refusal: Refusal, error: &str) -> Fault {
+        if let Some(remote) = &self.remote {
+            return remote.fault(error);
+        }
         let text = refusal.text();
         match self.is_host() {
             true => Fault::Refused {

@@ -26,6 +26,8 @@ pub(super) struct DaemonAddress {
     pub(super) name: String,
     address: SocketAddr,
     pub(super) is_foreign: bool,
+    /// The name by which the bridge at the address knows it, for a daemon of another host.
+    remote: Option<String>,
     /// The limit at which its host ends a command; `None` for no limit.
     answer_max: Option<Duration>,
 }
@@ -35,7 +37,12 @@ impl DaemonAddress {
     pub(super) fn find(session: &Session, name: &str) -> Result<Self> {
         // By its port and not by its credential: a daemon that is being restarted has no credential, but its port is open,
         // and a command waits there for the next instance.
-        let status: Status = Client::control(session)?.ask("status", &[name])?;
+        let mut host = Client::control(session)?;
+        let mut status: Status = host.ask("status", &[name])?;
+        let remote = status.provider.clone().map(|_| name.to_owned());
+        if let Some(provider) = status.provider {
+            status = host.ask("status", &[&provider])?;
+        }
         match status.port {
             _ if status.state == "impostor" => Err(Fault::Refused {
                 code: "impostor".to_owned(),
@@ -46,6 +53,7 @@ impl DaemonAddress {
                 name: name.to_owned(),
                 address: address(&status, port),
                 is_foreign: status.foreign,
+                remote,
                 answer_max: status.answer_ms.map(Duration::from_millis),
             }),
             None => Err(not_running(session, &status).into()),
@@ -56,7 +64,13 @@ impl DaemonAddress {
     pub(super) fn connect(&self) -> Result<Client<TcpStream>> {
         match self.is_foreign {
             true => Client::foreign(&self.name, self.address),
-            false => Client::daemon(&self.name, self.address, self.answer_max),
+            false => {
+                let mut client = Client::daemon(&self.name, self.address, self.answer_max)?;
+                if let Some(remote) = &self.remote {
+                    client.call_through_bridge(remote);
+                }
+                Ok(client)
+            }
         }
     }
 

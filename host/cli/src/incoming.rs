@@ -22,7 +22,7 @@ pub(super) struct Incoming {
 }
 
 /// The contents of an `error` line. The code stays text: the control socket has more codes than the protocol.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Refusal {
     #[serde(default)]
     pub(super) command: String,

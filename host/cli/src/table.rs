@@ -31,8 +31,9 @@ struct Column {
 }
 
 /// The columns. The least needed are dropped first: `status` and `--json` still have them.
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 14] = [
     Column::new("NAME", 0, |s| s.name.clone()),
+    Column::new("HOST", 3, |s| s.host.clone().unwrap_or_default()),
     Column::new("VERSION", 3, |s| s.version.clone()),
     Column::new("MODE", 4, |s| {
         s.mode.map(Mode::as_str).unwrap_or_default().to_owned()
@@ -49,13 +50,18 @@ const COLUMNS: [Column; 13] = [
     Column::new("NOTE", 0, |s| s.source_note.clone()),
 ];
 
-/// Returns all columns: the notes only if there is one, and usage only if it was measured.
+/// Returns all columns: the notes and the hosts only if there is one, and usage only if it was measured.
 fn columns(rows: &[Listed]) -> Vec<&'static Column> {
     let has_notes = rows.iter().any(|one| !one.status.source_note.is_empty());
+    let has_hosts = rows.iter().any(|one| one.status.host.is_some());
     let has_usage = rows.iter().any(|one| one.usage.is_some());
     let is_shown = |column: &&Column| match column.cell {
         Cells::Usage(_) => has_usage,
-        Cells::Status(_) => column.heading != "NOTE" || has_notes,
+        Cells::Status(_) => match column.heading {
+            "NOTE" => has_notes,
+            "HOST" => has_hosts,
+            _ => true,
+        },
     };
     COLUMNS.iter().filter(is_shown).collect()
 }

@@ -271,6 +271,7 @@ impl Answers {
             name: DAE_NAME.to_owned(),
             plugin: DAE_NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            is_shared: false,
             mode: Mode::InProcess,
             pid: std::process::id(),
             port: inner.endpoint.port,

@@ -14,7 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::carry::ChangeKind;
 use super::install::{InstallOrder, InstallResult, InstallSource};
 use super::staging::StagedPlugin;
-use super::{Dae, Fault, FaultKind, Inner};
+use super::{Dae, Fault, FaultKind, Inner, remote};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, Replacement, StartFrom};
 use dae_runtime::os::wording::way_to_end;
 use dae_store::daemon_state::DaemonState;
@@ -483,7 +483,8 @@ impl Inner {
                 way_to_end(std::process::id())
             ));
         }
-        if let Some(fault) = self.running.foreign.fault(name) {
+        let foreign = self.running.foreign.fault(name);
+        if let Some(fault) = foreign.or_else(|| remote::fault(&self.shared.directory, name)) {
             return fault;
         }
         let hint = self.running.nearest(name).map_or_else(

@@ -73,6 +73,7 @@ impl Endpoint {
             client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),
             state_keeper: None,
+            bridge: None,
         };
         let caller = EcosystemApi::new(host, Arc::clone(&self.gate.guests));
         // Dae enters once.

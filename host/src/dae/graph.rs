@@ -23,7 +23,10 @@ impl Dae {
     #[must_use]
     pub fn graph(&self) -> Vec<GraphEdge> {
         let directory = &self.inner.shared.directory;
-        let is_foreign = |name: &str| matches!(directory.find(name), Some(Address::There(_)));
+        let is_foreign = |name: &str| {
+            let address = directory.find(name);
+            matches!(address, Some(Address::There(_) | Address::Elsewhere(_)))
+        };
         let mut of_daemons: HashMap<String, u64> = HashMap::new();
         let mut edges = Vec::new();
         for (pair, counts) in directory.call_graph.pairs() {

@@ -1,7 +1,7 @@
 //! The reports of an ecosystem about itself: list, status, find.
 
 use super::catalogue::DaemonRecord;
-use super::{Dae, Fault, Inner};
+use super::{Dae, Fault, Inner, remote};
 use crate::supervise::{Daemon, RetiredCounts};
 use dae_runtime::os::process_usage;
 use dae_store::durations;
@@ -50,6 +50,7 @@ impl Inner {
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all.insert(0, self.own_status());
         all.extend(self.running.foreign.statuses());
+        all.extend(remote::statuses(&self.shared.directory, &all));
         all
     }
 
@@ -62,7 +63,10 @@ impl Inner {
         match (self.daemon(name), lost) {
             (Some(daemon), _) => Ok(self.status_of(&daemon)),
             (None, Some(reason)) => Ok(self.lost_status(name, &reason)),
-            (None, None) => foreign.status(name).ok_or_else(|| self.unknown(name)),
+            (None, None) => foreign
+                .status(name)
+                .or_else(|| remote::status(&self.shared.directory, name))
+                .ok_or_else(|| self.unknown(name)),
         }
     }
 
@@ -75,8 +79,13 @@ impl Inner {
                 .ok_or_else(|| Fault::failed("Dae is ending"));
         }
         let Some(daemon) = self.daemon(name) else {
-            let foreign = self.running.foreign.find(name);
-            return foreign.unwrap_or_else(|| Err(self.unknown(name)));
+            if let Some(foreign) = self.running.foreign.find(name) {
+                return foreign;
+            }
+            let remote = self.shared.directory.provided_by_name(name);
+            return remote
+                .map(|remote| remote.credential)
+                .ok_or_else(|| self.unknown(name));
         };
         let credential = daemon.credential();
         credential.ok_or_else(|| Fault::not_running(name, &daemon.glance().state))

@@ -46,7 +46,7 @@ impl Dae {
         let rest: Vec<&str> = rest.iter().map(|one| one.get()).collect();
         let line = format!("{topic} [{}]", rest.join(",")).replace(['\n', '\r'], " ");
         let topics = &self.inner.shared.directory.topics;
-        Ok(topics.publish(&topic, line.as_bytes()))
+        Ok(topics.publish(None, &topic, line.as_bytes()))
     }
 
     fn guest(&self, id: u64) -> Result<Arc<GuestHandle>, Fault> {

@@ -45,11 +45,10 @@ impl ForeignDaemon {
             port: self.address.port(),
             plugin: (self.own_name != self.name).then(|| self.own_name.clone()),
             version: self.version.clone(),
-            mode: None,
             generation: self.generation,
-            uptime_ms: None,
             foreign: true,
             address: self.unusual_address(),
+            ..Credential::default()
         }
     }
 

@@ -25,6 +25,7 @@ use dae_runtime::session::accept::Listener;
 use dae_store::blocking;
 use dae_store::plugin_store::Artefact;
 use dae_store::report::Mode;
+use dae_store::settings::Grant;
 use dae_store::snapshots::KeptState;
 use dae_store::state_text::StateText;
 
@@ -171,7 +172,7 @@ impl Supervisor {
             hosted: HostedInstance {
                 identity: Arc::new(identity(spec, place, std::process::id())),
                 config: spec.config.to_string(),
-                outlet: Arc::new(self.local(attempt.generation)),
+                outlet: Arc::new(self.local(attempt.generation, spec)),
             },
             runtime: self.shared.runtime.clone(),
             state,
@@ -228,7 +229,7 @@ impl Supervisor {
                 ..self.load_message(spec)
             },
             settings: (*spec.settings).clone(),
-            local: self.local(attempt.generation),
+            local: self.local(attempt.generation, spec),
             load_limit: limit,
             start_limit: limit,
             on_end: self.hold_at_end(attempt),
@@ -314,7 +315,9 @@ impl Supervisor {
         Box::new(move || gate.hold_behind(attempt.number))
     }
 
-    pub(super) fn local(&self, generation: u64) -> LocalHostApi {
+    /// Returns the host API for an instance of that generation; 0 stands for a preflight, which changes nothing.
+    pub(super) fn local(&self, generation: u64, spec: &DaemonSpec) -> LocalHostApi {
+        let is_bridge = generation > 0 && spec.settings.grants.contains(&Grant::Bridge);
         let host = Host {
             visitor: self.spec.name.clone(),
             directory: Arc::clone(&self.shared.directory),
@@ -323,6 +326,7 @@ impl Supervisor {
             client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),
             state_keeper: Some(self.now.saver.keeper(generation)),
+            bridge: is_bridge.then(|| Arc::clone(&self.gate)),
         };
         LocalHostApi {
             generation,
@@ -338,6 +342,7 @@ fn identity(spec: &DaemonSpec, (mode, attempt): (Mode, Attempt), pid: u32) -> Id
         name: spec.name.clone(),
         plugin: spec.artefact.manifest.name.clone(),
         version: spec.artefact.manifest.version.clone(),
+        is_shared: spec.artefact.manifest.shared,
         mode,
         pid,
         port: spec.port.unwrap_or(0),

@@ -145,7 +145,7 @@ impl Supervisor {
                 ..self.load_message(spec)
             },
             settings: (*spec.settings).clone(),
-            local: self.local(0),
+            local: self.local(0, spec),
             load_limit: step,
             start_limit: step + more,
             // No guests use a preflight.

@@ -73,9 +73,17 @@ impl Supervisor {
             false => format!("{}: {reason}", state.word()),
         };
         self.shared.tell(&self.spec.name, generation, level, &text);
+        let is_over = matches!(
+            state,
+            DaemonState::Stopped | DaemonState::Failed { .. } | DaemonState::CrashLoop { .. }
+        );
         let now = (state, generation);
         let cell = &self.now.state;
         cell.change(now, cause_kind, |kind| send(generation, kind));
+        if is_over {
+            // Nobody answers for the daemons of other hosts any more.
+            self.shared.directory.withdraw_all(&self.gate);
+        }
         self.shared.directory.tell(&self.gate.name);
     }
 }

@@ -182,6 +182,7 @@ impl Supervisor {
             name: spec.name.clone(),
             plugin: manifest.name.clone(),
             version: manifest.version.clone(),
+            is_shared: manifest.shared,
             mode: spec.mode,
             pid: std::process::id(),
             port: spec.port.unwrap_or(0),

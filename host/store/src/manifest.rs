@@ -92,6 +92,9 @@ pub struct Manifest {
     /// True if two instances must never run at the same time, not even during a reload.
     #[serde(default)]
     pub exclusive: bool,
+    /// True if the daemons of this name on several hosts stand for each other.
+    #[serde(default)]
+    pub shared: bool,
     /// True if the daemon also hands over what has changed since a snapshot.
     #[serde(default)]
     pub delta: bool,

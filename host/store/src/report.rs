@@ -61,7 +61,7 @@ impl Mode {
 }
 
 /// A daemon's credential: the reply to `dae`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Credential {
     /// The name it runs under, unique in its ecosystem.
     pub name: String,
@@ -90,6 +90,15 @@ pub struct Credential {
     /// The address of this machine at which it listens, if that isn't 127.0.0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// The host that runs it, for a daemon of another host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The bridge of this host that provides it, for a daemon of another host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// True if the daemons of this name on several hosts stand for each other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// A daemon's status, as shown by `list` and `status`.
@@ -109,8 +118,8 @@ pub struct Status {
     /// True if the daemon isn't run by this host.
     #[serde(default)]
     pub foreign: bool,
-    /// The state: `starting`, `ready`, `stopped`, `failed` …; `foreign` for a daemon that this host doesn't run;
-    /// `impostor` if its credential doesn't match its process.
+    /// The state: `starting`, `ready`, `stopped`, `failed` …; `foreign` for a daemon of this machine that this host doesn't run;
+    /// `remote` for one of another host; `impostor` if its credential doesn't match its process.
     pub state: String,
     /// The reason for the state, for a person; empty if the state needs no explanation.
     #[serde(default, with = "text_or_null")]
@@ -125,6 +134,12 @@ pub struct Status {
     /// The address of this machine at which it listens, if that isn't 127.0.0.1.
     #[serde(default)]
     pub address: Option<IpAddr>,
+    /// The host that runs it, for a daemon of another host.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// The bridge of this host that provides it, for a daemon of another host.
+    #[serde(default)]
+    pub provider: Option<String>,
     /// The longest time for which a guest may wait for a reply, in milliseconds; absent if a command may run forever,
     /// and for a foreign daemon.
     #[serde(default)]

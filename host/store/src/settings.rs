@@ -44,6 +44,14 @@ pub enum PreflightStep {
     Start,
 }
 
+/// A right that a daemon has in its host beyond those of every daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grant {
+    /// To provide daemons of other hosts.
+    Bridge,
+}
+
 /// The time at which a daemon's code starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -91,6 +99,8 @@ pub struct Settings {
     pub idle_s: u64,
     /// True if `idle_s` also holds while its `run` runs. The background work then ends with it.
     pub idle_ends_run: bool,
+    /// The rights that it has beyond those of every daemon.
+    pub grants: Vec<Grant>,
     /// The daemons that must be ready before it starts, at the start of the host.
     pub after: Vec<String>,
     /// The longest time for which it waits for them in total (ms); it then starts without them. 0 means no wait.
@@ -139,6 +149,7 @@ impl Default for Settings {
             start: StartTime::default(),
             idle_s: 0,
             idle_ends_run: false,
+            grants: Vec::new(),
             after: Vec::new(),
             after_ms: 60_000,
             bounds: Bounds::default(),

@@ -33,6 +33,7 @@ use derive::Derive;
 /// - `#[daemon]`: names the daemon after its type.
 /// - `#[daemon(name = "Sample")]`: sets another name, of 1 to 64 of `A-Z a-z 0-9 _ . -`.
 /// - `#[daemon(exclusive)]`: never runs two instances at once, not even during a reload.
+/// - `#[daemon(shared)]`: the daemons of this name on several hosts stand for each other, so that a bridge spreads calls to them.
 /// - `#[daemon(state = T)]`: hands a state of type `T` from one instance to the next, by `From<&Self> for T` and
 ///   `From<T> for Self`. The methods `save` and `start` can do the same. `state_version = 2` numbers the shape of the
 ///   state.
@@ -85,7 +86,7 @@ pub fn command(_: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// Makes a client of this trait: a struct of its name, with a method for each of its functions. Each function is a command of
-/// the daemon.
+/// the daemon. It needs the feature `client` of `dae-plugin-api`.
 ///
 /// - `#[daemon_client]`: the daemon has the name of the trait.
 /// - `#[daemon_client(name = "Counter")]`: sets another name.

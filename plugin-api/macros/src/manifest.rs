@@ -104,6 +104,9 @@ fn put_lifecycle(parts: &mut Parts, daemon: &Daemon) {
     if daemon.options.is_exclusive {
         parts.text(",\"exclusive\":true");
     }
+    if daemon.options.is_shared {
+        parts.text(",\"shared\":true");
+    }
     if daemon.options.is_tried_by_start {
         parts.text(",\"preflight\":\"start\"");
     }

@@ -37,6 +37,8 @@ pub struct Daemon {
 pub struct Options {
     pub name: Option<LitStr>,
     pub is_exclusive: bool,
+    /// The daemons of this name on several hosts stand for each other.
+    pub is_shared: bool,
     /// The crate is only linked into programs, so it exports no plugin.
     pub is_built_in: bool,
     pub state: Option<Type>,
@@ -329,6 +331,7 @@ const OPTIONS: Table = Table {
     rows: &[
         Row::new("name", "name = \"…\"", Takes::Text),
         Row::new("exclusive", "exclusive", Takes::Nothing),
+        Row::new("shared", "shared", Takes::Nothing),
         Row::new("built_in", "built_in", Takes::Nothing),
         Row::new("state", "state = Type", Takes::Type),
         Row::new("state_version", "state_version = N", Takes::Version),
@@ -347,6 +350,7 @@ fn read_options(tokens: TokenStream) -> Result<Options> {
     options::read(&OPTIONS, tokens, |name, value| match (name, value) {
         ("name", value) => options.name = value.into_text(),
         ("exclusive", _) => options.is_exclusive = true,
+        ("shared", _) => options.is_shared = true,
         ("built_in", _) => options.is_built_in = true,
         ("preflight", value) => preflight = value.into_text(),
         ("events", Value::Events(events)) => options.events = events,

@@ -171,11 +171,7 @@ impl Core {
             name: name.clone(),
             pid,
             port,
-            plugin: None,
-            version: None,
-            generation: None,
-            mode: None,
-            foreign: false,
+            ..crate::Credential::default()
         };
         world.tell_watchers("gone", &credential);
         world.tell_openers(name, Some(why));

@@ -339,7 +339,7 @@ impl World {
             version,
             generation,
             mode: generation.map(|_| "in-process".to_owned()),
-            foreign: false,
+            ..Credential::default()
         })
     }
 

@@ -26,7 +26,7 @@ pub(super) fn of(interface: &Interface, name: &str) -> String {
         .map(|command| function(command, &mut types, &mut methods))
         .collect();
     let mut source = format!(
-        "//! The daemon `{}` for its callers, as `dae-host client` has written it.\n\nuse dae_plugin_api::prelude::*;\n\n",
+        "//! The daemon `{}` for its callers, as `dae-host client` has written it.\n//! It needs the feature `client` of dae-plugin-api.\n\nuse dae_plugin_api::prelude::*;\n\n",
         commented(daemon)
     );
     let about = match about.is_empty() {

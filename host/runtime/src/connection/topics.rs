@@ -1,7 +1,8 @@
 //! Topics: events by name for all subscribers in the ecosystem.
 //!
-//! Daemons of this host subscribe with an event queue, others with a connection to Dae. Publishing never waits for a
-//! subscriber, and removes the topic's subscribers that have gone.
+//! Daemons of this host subscribe with an event queue, others with a connection to Dae. A bridge hears all topics, but for
+//! what it has published itself, so that no event goes round between two hosts. Publishing never waits for a subscriber,
+//! and removes those that have gone.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,10 +46,21 @@ impl Subscriber {
     }
 }
 
+/// A bridge that hears all topics.
+#[derive(Debug)]
+struct Bridge {
+    /// The daemon's name.
+    name: String,
+    event_queue: Weak<EventQueue>,
+}
+
 /// All topics and their subscribers.
 #[derive(Debug, Default)]
 pub struct Topics {
     by_name: Mutex<HashMap<String, Vec<Subscriber>>>,
+    bridges: Mutex<Vec<Bridge>>,
+    /// The number of bridges, so that an event needs no second lock without one.
+    bridge_count: AtomicUsize,
     /// The number of topics at which the next sweep removes subscribers that have gone.
     sweep_at: AtomicUsize,
 }
@@ -95,8 +107,23 @@ impl Topics {
         }
     }
 
-    /// Queues an event for all subscribers of a topic. Returns how many it reached.
-    pub fn publish(&self, topic: &str, line: &[u8]) -> usize {
+    /// Subscribes an event queue of the bridge of that name to all topics.
+    pub fn subscribe_bridge(&self, name: &str, event_queue: &Arc<EventQueue>) {
+        let mut bridges = lock(&self.bridges);
+        bridges.retain(|bridge| bridge.event_queue.strong_count() > 0);
+        bridges.push(Bridge {
+            name: name.to_owned(),
+            event_queue: Arc::downgrade(event_queue),
+        });
+        self.bridge_count.store(bridges.len(), Ordering::Release);
+    }
+
+    /// Queues an event for all subscribers of a topic, and for the bridges. `publisher` is the daemon that publishes it;
+    /// `None` for a guest of Dae. Returns how many subscribers it reached.
+    pub fn publish(&self, publisher: Option<&str>, topic: &str, line: &[u8]) -> usize {
+        if self.bridge_count.load(Ordering::Acquire) > 0 {
+            self.tell_bridges(publisher, line);
+        }
         let mut by_name = lock(&self.by_name);
         let Some(subscribers) = by_name.get_mut(topic) else {
             return 0;
@@ -107,6 +134,17 @@ impl Topics {
             by_name.remove(topic);
         }
         reached
+    }
+
+    fn tell_bridges(&self, publisher: Option<&str>, line: &[u8]) {
+        let mut bridges = lock(&self.bridges);
+        bridges.retain(|bridge| {
+            let Some(event_queue) = bridge.event_queue.upgrade() else {
+                return false;
+            };
+            publisher == Some(&bridge.name) || event_queue.push(line)
+        });
+        self.bridge_count.store(bridges.len(), Ordering::Release);
     }
 }
 
@@ -130,15 +168,15 @@ mod tests {
         topics.subscribe("tick", &event_queue);
         topics.subscribe_guest("tick", &guest).unwrap();
         topics.subscribe_guest("tick", &guest).unwrap();
-        assert_eq!(topics.publish("tock", b"tock []"), 0);
-        assert_eq!(topics.publish("tick", b"tick [1]"), 2);
+        assert_eq!(topics.publish(None, "tock", b"tock []"), 0);
+        assert_eq!(topics.publish(None, "tick", b"tick [1]"), 2);
         let mut got = Vec::new();
         guest.take_into(&mut got);
         assert_eq!(got, b"tick [1]\n", "once, though subscribed twice");
         drop(event_queue);
-        assert_eq!(topics.publish("tick", b"tick [2]"), 1);
+        assert_eq!(topics.publish(None, "tick", b"tick [2]"), 1);
         topics.unsubscribe_guest("tick", &guest);
-        assert_eq!(topics.publish("tick", b"tick [3]"), 0);
+        assert_eq!(topics.publish(None, "tick", b"tick [3]"), 0);
     }
 
     #[test]
@@ -163,5 +201,21 @@ mod tests {
         assert!(topics.subscribe_guest("more", &guest).is_err());
         guests.leave(guest.id());
         assert!(topics.subscribe_guest("more", &guests.enter()).is_ok());
+    }
+
+    #[test]
+    fn a_bridge_hears_all_topics_but_for_what_it_publishes() {
+        let topics = Topics::default();
+        let event_queue = Arc::new(EventQueue::default());
+        topics.subscribe_bridge("Fleet", &event_queue);
+        topics.publish(None, "a", b"a [1]");
+        topics.publish(Some("Fleet"), "b", b"b [2]");
+        topics.publish(Some("Clock"), "c", b"c [3]");
+        let mut lines = Vec::new();
+        event_queue.take_into(&mut lines);
+        assert_eq!(String::from_utf8(lines).unwrap(), "a [1]\nc [3]\n");
+        drop(event_queue);
+        topics.publish(None, "a", b"a [1]");
+        assert_eq!(topics.bridge_count.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Clients: connections that a daemon of this host has opened to other daemons, as seen from the opening side.
 //!
 //! A client to a daemon of the same host uses no socket ([`local`]); one to a daemon elsewhere on the machine uses TCP
-//! ([`tcp`]). Both give the same guarantees: lines arrive in the order in which they were sent, a reply goes to the
+//! ([`tcp`]). One to a daemon of another host is a local client of the bridge that provides it ([`local::remote`]). All give the same guarantees: lines arrive in the order in which they were sent, a reply goes to the
 //! oldest call of its name, and a reload of the other side is not visible. If the connection is lost, the client emits
 //! the event `disconnect`, tries the name again with growing pauses, and emits `connect` once it is connected.
 
@@ -25,6 +25,7 @@ use crate::peers::call_graph::PairCounts;
 use crate::peers::directory::{Address, Directory};
 use crate::plugin::completion::ClientState;
 use crate::plugin::host_api::{ClientListener, StateKeeper};
+use crate::session::gate::Gate;
 use crate::threads::trace;
 use dae_store::config::Limits;
 use dae_store::report::Credential;
@@ -54,6 +55,8 @@ pub struct Host {
     pub opened: AtomicUsize,
     /// Keeps the daemon's state; `None` for the host itself.
     pub state_keeper: Option<Arc<dyn StateKeeper>>,
+    /// The daemon's own gate, if it has the grant `bridge`: it may provide daemons of other hosts.
+    pub bridge: Option<Arc<Gate>>,
 }
 
 /// A guard that counts a TCP connection of a daemon until it is dropped.
@@ -313,8 +316,12 @@ async fn keep(client: Arc<Client>) {
         let began = Instant::now();
         // Both end by themselves once the client is closed, after the lines that were sent have arrived.
         let lost = match client.host.directory.find(&client.name) {
-            Some(Address::Here(gate)) => local::attend(&client, &gate).await,
+            Some(Address::Here(gate)) => local::attend(&client, &gate, None).await,
             Some(Address::There(foreign)) => tcp::attend(&client, &foreign).await,
+            Some(Address::Elsewhere(remote)) => {
+                local::attend(&client, &remote.bridge, Some(remote.name)).await
+            }
+            Some(Address::Several(names)) => several(&client.name, &names),
             None => nobody(&client.name),
         };
         if began.elapsed() > PAUSE_MAX {
@@ -336,6 +343,14 @@ async fn keep(client: Arc<Client>) {
 
 fn nobody(name: &str) -> CallError {
     let text = format!("there is no daemon {name}; Dae's command `list` names those that run");
+    CallError::new(ErrorCode::Unavailable, text)
+}
+
+fn several(name: &str, names: &[String]) -> CallError {
+    let text = format!(
+        "several hosts have a daemon {name}; name one of {}",
+        names.join(", ")
+    );
     CallError::new(ErrorCode::Unavailable, text)
 }
 

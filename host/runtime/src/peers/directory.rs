@@ -1,7 +1,11 @@
-//! The name directory: the daemons of this host by their gates, and foreign ones by their addresses.
+//! The name directory: the daemons of this host by their gates, foreign ones by their addresses, and those of other
+//! hosts by the bridges that provide them ([`provided`]).
 //!
 //! All lookups by name use this one table, so that a name means the same to a daemon, to a person and to Dae. A foreign
-//! name never hides an installed one. Code that waits for a name or watches all of them is notified of each change.
+//! name never hides an installed one, and one of another host hides neither. Code that waits for a name or watches all
+//! of them is notified of each change.
+
+pub mod provided;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -16,6 +20,7 @@ use crate::session::gate::Gate;
 use dae_store::lock::lock;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Credential;
+use provided::{ProvidedDaemon, ProvidedDaemons, ProvidedName};
 
 /// A daemon that this host did not load.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +38,19 @@ pub enum Address {
     Here(Arc<Gate>),
     /// On this machine.
     There(ForeignAddress),
+    /// On another host.
+    Elsewhere(RemoteAddress),
+    /// On several other hosts, under these names.
+    Several(Vec<String>),
+}
+
+/// The address of a daemon of another host.
+#[derive(Debug, Clone)]
+pub struct RemoteAddress {
+    /// The name by which its bridge knows it: with its host, or without if the bridge chooses the host.
+    pub name: String,
+    /// The gate of the bridge.
+    pub bridge: Arc<Gate>,
 }
 
 /// The name directory.
@@ -44,6 +62,7 @@ pub struct Directory {
     pub call_graph: CallGraph,
     own: Mutex<BTreeMap<String, LocalDaemon>>,
     foreign: Mutex<BTreeMap<String, ForeignAddress>>,
+    provided: Mutex<ProvidedDaemons>,
     changed: watch::Sender<()>,
     watched: Mutex<LastAnnounced>,
 }
@@ -75,6 +94,7 @@ impl Default for Directory {
             call_graph: CallGraph::default(),
             own: Mutex::default(),
             foreign: Mutex::default(),
+            provided: Mutex::default(),
             changed: watch::Sender::new(()),
             watched: Mutex::default(),
         }
@@ -104,7 +124,50 @@ impl Directory {
             self.call_graph.forget(&gate.name);
         }
         drop(own);
+        self.withdraw_all(gate);
         self.tell(&gate.name);
+    }
+
+    /// Adds a daemon of another host, or changes it. `credential` has the name without the host. Returns the full name.
+    ///
+    /// # Errors
+    /// The credential breaks a rule, there are too many daemons, or another bridge provides one of that name.
+    pub fn provide(&self, credential: Credential, bridge: &Arc<Gate>) -> Result<String, String> {
+        let full = lock(&self.provided).put(credential, bridge)?;
+        self.tell(&full);
+        Ok(full)
+    }
+
+    /// Removes the daemon of that full name, if this bridge provides it. Returns whether it did.
+    pub fn withdraw(&self, full: &str, bridge: &Arc<Gate>) -> bool {
+        let is_removed = lock(&self.provided).remove(full, bridge);
+        if is_removed {
+            self.tell(full);
+        }
+        is_removed
+    }
+
+    /// Removes all daemons that a bridge provides.
+    pub fn withdraw_all(&self, bridge: &Arc<Gate>) {
+        let removed = lock(&self.provided).remove_all(bridge);
+        if !removed.is_empty() {
+            self.tell_all(&removed);
+        }
+    }
+
+    /// Returns the daemons of other hosts.
+    #[must_use]
+    pub fn provided(&self) -> Vec<ProvidedDaemon> {
+        lock(&self.provided).all().cloned().collect()
+    }
+
+    /// Returns the daemon of another host that a name stands for.
+    #[must_use]
+    pub fn provided_by_name(&self, name: &str) -> Option<ProvidedDaemon> {
+        match lock(&self.provided).find(name)? {
+            ProvidedName::One(one) | ProvidedName::Any(one) => Some(one),
+            ProvidedName::Several(_) => None,
+        }
     }
 
     /// Replaces the list of foreign daemons.
@@ -128,7 +191,16 @@ impl Directory {
         if let Some(gate) = self.gate(name) {
             return Some(Address::Here(gate));
         }
-        lock(&self.foreign).get(name).cloned().map(Address::There)
+        if let Some(foreign) = lock(&self.foreign).get(name) {
+            return Some(Address::There(foreign.clone()));
+        }
+        let (name, daemon) = match lock(&self.provided).find(name)? {
+            ProvidedName::One(daemon) => (daemon.credential.name.clone(), daemon),
+            ProvidedName::Any(daemon) => (name.to_owned(), daemon),
+            ProvidedName::Several(names) => return Some(Address::Several(names)),
+        };
+        let bridge = daemon.bridge;
+        Some(Address::Elsewhere(RemoteAddress { name, bridge }))
     }
 
     /// Returns the gate of a daemon of this host.
@@ -143,14 +215,16 @@ impl Directory {
         let own = lock(&self.own).get(name).cloned();
         match own {
             Some(own) => own.who.credential(),
-            None => lock(&self.foreign)
-                .get(name)
-                .map(|foreign| foreign.credential.clone()),
+            None => {
+                let foreign = lock(&self.foreign).get(name).cloned();
+                let foreign = foreign.map(|foreign| foreign.credential);
+                foreign.or_else(|| self.provided_by_name(name).map(|one| one.credential))
+            }
         }
     }
 
     /// Returns the credentials of all running daemons: Dae first, then the other daemons of this host, then foreign
-    /// ones.
+    /// ones, then those of other hosts.
     #[must_use]
     pub fn list(&self) -> Vec<Credential> {
         let own: Vec<LocalDaemon> = lock(&self.own).values().cloned().collect();
@@ -168,6 +242,9 @@ impl Directory {
                 .filter(|foreign| is_new(&foreign.credential.name))
                 .map(|foreign| foreign.credential.clone()),
         );
+        let is_new = |name: &str| is_new(name) && !foreign.contains_key(name);
+        let remote = self.provided().into_iter().map(|one| one.credential);
+        all.extend(remote.filter(|one| is_new(&one.name)));
         all
     }
 
@@ -265,13 +342,8 @@ mod tests {
                 name: name.to_owned(),
                 pid: 1,
                 port,
-                plugin: None,
-                version: None,
-                mode: None,
-                generation: None,
-                uptime_ms: None,
                 foreign: true,
-                address: None,
+                ..Credential::default()
             },
             address: SocketAddr::from(([127, 0, 0, 1], port)),
         }

@@ -18,7 +18,9 @@ use crate::plugin::host_api::{ClientListener, PeerAccess};
 use crate::plugin::host_request::{
     DeferredRequest, EVENT_QUEUES_MAX, Instruction, too_many_event_queues,
 };
+use crate::session::gate::Gate;
 use dae_store::lock::lock;
+use dae_store::report::Credential;
 
 /// The limit for open connections of one instance. Each costs a task. A daemon that opens one per action should keep
 /// and reuse them instead.
@@ -104,6 +106,16 @@ impl EcosystemApi {
     fn subscribe(&self, event_queue: u64, topic: &str) -> Result<(), Completion> {
         let event_queue = self.new_event_queue(event_queue)?;
         self.host.directory.topics.subscribe(topic, &event_queue);
+        Ok(())
+    }
+
+    /// Opens an event queue for all topics. Without the grant it ends at once: in a subprocess the answer to this request
+    /// isn't the host's.
+    fn subscribe_all(&self, event_queue: u64) -> Result<(), Completion> {
+        let bridge = self.bridge().map_err(Completion::failed);
+        let opened = bridge.and_then(|_| self.new_event_queue(event_queue))?;
+        let topics = &self.host.directory.topics;
+        topics.subscribe_bridge(&self.host.visitor, &opened);
         Ok(())
     }
 
@@ -223,6 +235,40 @@ impl EcosystemApi {
         Completion::done(credentials.to_string().into_bytes())
     }
 
+    /// Adds a daemon of another host to the directory.
+    fn provide(&self, credential: &str) -> Completion {
+        let provided = self.bridge().and_then(|bridge| {
+            let credential: Credential = serde_json::from_str(credential)
+                .map_err(|error| format!("that is no credential: {error}"))?;
+            self.host.directory.provide(credential, bridge)
+        });
+        match provided {
+            Ok(name) => Completion::done(name.into_bytes()),
+            Err(refusal) => Completion::failed(refusal),
+        }
+    }
+
+    /// Removes a daemon of another host from the directory. One that isn't there any more is no fault.
+    fn withdraw(&self, name: &str) -> Completion {
+        match self.bridge() {
+            Ok(bridge) => {
+                self.host.directory.withdraw(name, bridge);
+                Completion::nothing()
+            }
+            Err(refusal) => Completion::failed(refusal),
+        }
+    }
+
+    /// Returns the daemon's gate, if it is a bridge.
+    fn bridge(&self) -> Result<&Arc<Gate>, String> {
+        self.host.bridge.as_ref().ok_or_else(|| {
+            let name = &self.host.visitor;
+            format!(
+                "{name} may not provide daemons of other hosts; its owner allows it by the setting `grants`: `dae-host config {name} set grants='[\"bridge\"]'`"
+            )
+        })
+    }
+
     /// Passes a part to the guest that takes it, as soon as its queue has room.
     fn part(&self, part: SentPart<'_>) -> HostAnswer {
         let Some(guest) = self.guests.find(part.guest) else {
@@ -334,9 +380,11 @@ impl PeerAccess for EcosystemApi {
         let done = match instruction {
             Instruction::Listen { event_queue, guest } => self.listen(event_queue, guest),
             Instruction::Subscribe { event_queue, topic } => self.subscribe(event_queue, topic),
+            Instruction::SubscribeAll(event_queue) => self.subscribe_all(event_queue),
             Instruction::Watch(event_queue) => self.watch(event_queue),
             Instruction::Publish { topic, line } => {
-                self.host.directory.topics.publish(topic, line);
+                let publisher = Some(self.host.visitor.as_str());
+                self.host.directory.topics.publish(publisher, topic, line);
                 Ok(())
             }
             Instruction::CloseEventQueue(event_queue) => {
@@ -363,6 +411,8 @@ impl PeerAccess for EcosystemApi {
             DeferredRequest::Connect(name) => self.connect(name),
             DeferredRequest::List => HostAnswer::Now(self.list()),
             DeferredRequest::Find(name) => HostAnswer::Now(self.find(&name)),
+            DeferredRequest::Provide(credential) => HostAnswer::Now(self.provide(credential)),
+            DeferredRequest::Withdraw(name) => HostAnswer::Now(self.withdraw(name)),
             DeferredRequest::Part(part) => self.part(part),
             DeferredRequest::Save => match &self.host.state_keeper {
                 Some(keeper) => HostAnswer::Later(keeper.save()),
@@ -444,6 +494,7 @@ mod tests {
             client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),
             state_keeper: None,
+            bridge: None,
         };
         EcosystemApi::new(host, Arc::default())
     }

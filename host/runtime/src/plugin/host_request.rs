@@ -90,6 +90,8 @@ pub enum Instruction<'a> {
         /// The topic, which is a valid one.
         topic: &'a str,
     },
+    /// Opens the event queue of that number for all topics.
+    SubscribeAll(u64),
     /// Opens the event queue of that number for the daemons that come, change and go.
     Watch(u64),
     /// Closes the event queue of that number.
@@ -128,6 +130,10 @@ pub enum DeferredRequest<'a> {
     List,
     /// Asks for the credential of the daemon of that name.
     Find(Cow<'a, str>),
+    /// Provides a daemon of another host, with this credential.
+    Provide(&'a str),
+    /// Withdraws the daemon of another host that has this name.
+    Withdraw(&'a str),
     /// Asks for the next lines of the event queue of that number.
     NextLines(u64),
     /// Keeps the daemon's state.
@@ -172,6 +178,7 @@ impl<'a> Instruction<'a> {
                 event_queue: number,
                 topic: topic(std::str::from_utf8(rest).map_err(|_| "the topic is not UTF-8"))?,
             },
+            operation::QUEUE_SUBSCRIBE_ALL => Instruction::SubscribeAll(number),
             operation::QUEUE_WATCH => Instruction::Watch(number),
             operation::QUEUE_CLOSE => Instruction::CloseEventQueue(number),
             operation::PUBLISH => Instruction::Publish {
@@ -191,9 +198,9 @@ impl<'a> DeferredRequest<'a> {
     pub fn read(bytes: RequestBytes<'a>) -> Result<Self, Completion> {
         let (number, rest) = split_u64(bytes.payload);
         Ok(match bytes.operation {
-            operation::CONNECT => DeferredRequest::Connect(
-                std::str::from_utf8(bytes.payload).map_err(|_| not_utf8())?,
-            ),
+            operation::CONNECT => DeferredRequest::Connect(text(bytes.payload)?),
+            operation::PROVIDE => DeferredRequest::Provide(text(bytes.payload)?),
+            operation::WITHDRAW => DeferredRequest::Withdraw(text(bytes.payload)?),
             operation::GUEST_CALL => DeferredRequest::CallGuest {
                 guest: number,
                 message: message(rest)?,
@@ -281,6 +288,10 @@ fn part(guest: u64, rest: &[u8]) -> Result<SentPart<'_>, Completion> {
         is_progress: *kind == kind::PROGRESS,
         item,
     })
+}
+
+fn text(payload: &[u8]) -> Result<&str, Completion> {
+    std::str::from_utf8(payload).map_err(|_| not_utf8())
 }
 
 fn not_utf8() -> Completion {

@@ -14,6 +14,8 @@ pub struct Identity {
     pub plugin: String,
     /// The plugin's version.
     pub version: String,
+    /// True if the daemons of this name on several hosts stand for each other.
+    pub is_shared: bool,
     /// The mode in which its code runs.
     pub mode: Mode,
     /// The id of the process that runs its code.
@@ -41,8 +43,8 @@ impl Identity {
             mode: Some(self.mode),
             generation: Some(self.generation),
             uptime_ms: Some(self.uptime_ms()),
-            foreign: false,
-            address: None,
+            shared: self.is_shared,
+            ..Credential::default()
         }
     }
 
@@ -61,6 +63,7 @@ impl Identity {
             name: "A".to_owned(),
             plugin: "A".to_owned(),
             version: "1".to_owned(),
+            is_shared: false,
             mode: Mode::InProcess,
             pid: 1,
             port: 1,

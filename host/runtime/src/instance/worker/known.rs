@@ -75,9 +75,9 @@ impl GuestsOfWorker {
                     false => Err(Completion::gone()),
                 }
             }
-            Instruction::Subscribe { event_queue, .. } | Instruction::Watch(event_queue) => {
-                tables.open_event_queue(event_queue)
-            }
+            Instruction::Subscribe { event_queue, .. }
+            | Instruction::SubscribeAll(event_queue)
+            | Instruction::Watch(event_queue) => tables.open_event_queue(event_queue),
             Instruction::CloseEventQueue(event_queue) => {
                 tables.event_queues.remove(&event_queue);
                 Ok(())

@@ -84,6 +84,7 @@ pub(super) async fn start(
         name: message.name,
         plugin: message.manifest.name.clone(),
         version: message.manifest.version.clone(),
+        is_shared: message.manifest.shared,
         mode: Mode::Subprocess,
         pid: std::process::id(),
         port: message.port,

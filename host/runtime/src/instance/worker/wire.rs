@@ -374,6 +374,8 @@ impl HostApi for HostConnection {
             | DeferredRequest::List
             | DeferredRequest::Save
             | DeferredRequest::Part(_)
+            | DeferredRequest::Provide(_)
+            | DeferredRequest::Withdraw(_)
             | DeferredRequest::Find(_) => HostAnswer::Later(Box::pin(self.ask_host(bytes))),
         }
     }

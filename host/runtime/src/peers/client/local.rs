@@ -8,8 +8,12 @@
 //! too: only the client's own task runs the hook.
 //!
 //! On the other side a line runs as a line of any guest does, with the same limits ([`crate::session::dispatch`]).
+//!
+//! A client of a daemon of another host is a guest of the bridge that provides it. Its lines are wrapped in the bridge's
+//! command for them ([`remote`]), and so have all that a line of a guest has: order, limits, waiting over a reload.
 
 mod queue;
+pub(crate) mod remote;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -47,6 +51,8 @@ thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
 pub(super) struct LocalClient {
     gate: Arc<Gate>,
     guest: Arc<GuestHandle>,
+    /// The daemon of another host that the lines are for, by the name that its bridge knows.
+    remote: Option<String>,
     /// The credential of the instance that was there when it connected.
     credential: OnceLock<Credential>,
     /// Calls without a command of that name, which the other side's event handlers answer by an event.
@@ -90,9 +96,10 @@ impl<F: Future + Unpin> Future for DepthGuard<F> {
 }
 
 impl LocalClient {
-    fn new(gate: &Arc<Gate>, guest: Arc<GuestHandle>) -> Self {
+    fn new(gate: &Arc<Gate>, guest: Arc<GuestHandle>, remote: Option<String>) -> Self {
         LocalClient {
             guest,
+            remote,
             gate: Arc::clone(gate),
             credential: OnceLock::new(),
             asked: PendingCalls::default(),
@@ -112,6 +119,32 @@ impl LocalClient {
 
     /// Sends a command.
     pub(super) fn call(
+        self: Arc<Self>,
+        client: &Arc<Client>,
+        name: &str,
+        arguments: &str,
+    ) -> CallProgress {
+        let Some(daemon) = self.remote.clone() else {
+            return self.call_gate(client, name, arguments);
+        };
+        let wrapped = match remote::wrapped(&daemon, name, arguments) {
+            Ok(wrapped) => wrapped,
+            Err(refusal) => return CallProgress::Now(Err(refusal)),
+        };
+        let call = remote::RemoteCall {
+            daemon,
+            command: name.to_owned(),
+        };
+        match self.call_gate(client, remote::COMMAND, &wrapped) {
+            CallProgress::Now(reply) => CallProgress::Now(call.unwrapped(reply)),
+            CallProgress::Later(reply) => {
+                CallProgress::Later(Box::pin(async move { call.unwrapped(reply.await) }))
+            }
+        }
+    }
+
+    /// Sends a command to the gate.
+    fn call_gate(
         self: Arc<Self>,
         client: &Arc<Client>,
         name: &str,
@@ -218,10 +251,17 @@ impl LocalClient {
         if self.guest.asked.answer(message) == LineMatch::Ours {
             return true;
         }
+        let (name, arguments) = match &self.remote {
+            None => (message.name, message.arguments.to_owned()),
+            Some(daemon) => match remote::wrapped(daemon, message.name, message.arguments) {
+                Ok(wrapped) => (remote::COMMAND, wrapped),
+                Err(_) => return false,
+            },
+        };
         self.queue.put(WaitingLine::event(DispatchedCommand {
             guest: self.guest.id(),
-            name: message.name.to_owned(),
-            arguments: message.arguments.to_owned(),
+            name: name.to_owned(),
+            arguments,
             trace: trace::current_parent(),
         }))
     }
@@ -323,8 +363,9 @@ async fn reply_of(waiting: oneshot::Receiver<CallReply>) -> CallReply {
     })
 }
 
-/// Connects, and serves the connection until it is lost. Returns why.
-pub(super) async fn attend(client: &Client, gate: &Arc<Gate>) -> CallError {
+/// Connects, and serves the connection until it is lost. Returns why. `remote` is the daemon of another host that the
+/// lines are for, if the gate is that of its bridge.
+pub(super) async fn attend(client: &Client, gate: &Arc<Gate>, remote: Option<String>) -> CallError {
     let limit = gate.limits.guests_max;
     let Some(guest) = gate.guests.enter_below(limit) else {
         let text = format!("{} has {limit} guests, as many as it may", gate.name);
@@ -332,7 +373,7 @@ pub(super) async fn attend(client: &Client, gate: &Arc<Gate>) -> CallError {
     };
     // It has no socket that could be closed in favour of another guest.
     guest.note_line();
-    let entered = GuestGuard(Arc::new(LocalClient::new(gate, guest)));
+    let entered = GuestGuard(Arc::new(LocalClient::new(gate, guest, remote)));
     let here = &entered.0;
     // Concurrently: a daemon may call its guest while its connect hook runs.
     tokio::select! {
@@ -358,11 +399,16 @@ async fn stay(client: &Client, here: &Arc<LocalClient>) -> CallError {
 /// Waits until the other side is there, and returns its credential. A daemon that sleeps is there: the first call wakes
 /// it.
 async fn welcomed(here: &LocalClient) -> Result<Credential, CallError> {
-    if let GatePhase::Asleep(sleeping) = &**here.gate.phase() {
+    if here.remote.is_none()
+        && let GatePhase::Asleep(sleeping) = &**here.gate.phase()
+    {
         return Ok(sleeping.credential());
     }
     let lease = admission::admitted(&here.gate, &here.guest, "dae").await?;
-    Ok(lease.instance.identity.credential())
+    match &here.remote {
+        None => Ok(lease.instance.identity.credential()),
+        Some(daemon) => remote::welcomed(here, daemon, lease).await,
+    }
 }
 
 /// Handles the lines that the other side pushes, until the connection ends. Returns why it did.
@@ -418,7 +464,14 @@ impl CrashCount {
             && let GatePhase::Open(lease) = &**here.gate.phase()
         {
             self.is_away = false;
-            client.tell_connected(&lease.instance.identity.credential());
+            match &here.remote {
+                None => client.tell_connected(&lease.instance.identity.credential()),
+                Some(_) => here
+                    .credential
+                    .get()
+                    .iter()
+                    .for_each(|one| client.tell_connected(one)),
+            }
         }
     }
 }
@@ -467,6 +520,7 @@ mod tests {
             client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),
             state_keeper: None,
+            bridge: None,
         };
         Arc::new(Client {
             id: next_id(),
@@ -494,7 +548,7 @@ mod tests {
         let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, manifest());
         let guest = gate.guests.enter();
         assert!(admission::admitted(&gate, &guest, "slow").await.is_ok());
-        let here = Arc::new(LocalClient::new(&gate, Arc::clone(&guest)));
+        let here = Arc::new(LocalClient::new(&gate, Arc::clone(&guest), None));
         let CallProgress::Later(mut reply) = Arc::clone(&here).call(&client(), "slow", "") else {
             panic!("it ends later");
         };
@@ -509,7 +563,7 @@ mod tests {
     /// Queues calls of `slow` during a change. Returns them, and the gate behind which they wait.
     fn queued<const CALLS: usize>() -> (Arc<Gate>, Arc<LocalClient>, [CallFuture; CALLS]) {
         let (gate, _) = gate_of(TestDaemon::that_waits().0, of_one_command());
-        let here = Arc::new(LocalClient::new(&gate, gate.guests.enter()));
+        let here = Arc::new(LocalClient::new(&gate, gate.guests.enter(), None));
         gate.hold_for_change();
         let client = client();
         let calls = [(); CALLS].map(|()| match Arc::clone(&here).call(&client, "slow", "") {

@@ -322,13 +322,8 @@ mod tests {
             name: "B".to_owned(),
             pid: 1,
             port: 1,
-            plugin: None,
-            version: None,
-            mode: None,
-            generation: None,
-            uptime_ms: None,
             foreign: true,
-            address: None,
+            ..Credential::default()
         })
     }
 
