@@ -48,7 +48,7 @@ use dae_store::durations;
 use dae_store::event::CauseKind;
 use dae_store::report::EndKind;
 use dae_store::restart::{self, Decision, End, History};
-use dae_store::settings::Grant;
+use dae_store::settings::GrantedRight;
 use dae_store::settings::OnPanic;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 use dae_store::state_text::StateText;
@@ -315,7 +315,7 @@ impl Supervisor {
             .generation
             .store(instance.identity.generation, Ordering::Relaxed);
         self.now.log_limit.adopt(self.spec.settings.log_level);
-        if !self.spec.settings.grants.contains(&Grant::Bridge) {
+        if !self.spec.settings.grants.contains(&GrantedRight::Bridge) {
             self.shared.directory.withdraw_all(&self.gate);
         }
         self.show(&instance, state);

@@ -11,7 +11,7 @@
 //! without a host means any host that has the daemon: each of them calls it `shared`.
 //!
 //! ```
-//! use dae_plugin_api::bridge::Refusal;
+//! use dae_plugin_api::bridge::CarriedError;
 //! use dae_plugin_api::prelude::*;
 //!
 //! struct Bridge;
@@ -26,7 +26,7 @@
 //!     #[command]
 //!     async fn provided(&self, name: String, command: String, arguments: Vec<json::Value>) -> Result<json::Value> {
 //!         let _ = (name, command, arguments);
-//!         Err(Refusal::new("unavailable", "that host can't be reached").into())
+//!         Err(CarriedError::new("unavailable", "that host can't be reached").into())
 //!     }
 //! }
 //! # fn main() {}
@@ -45,7 +45,7 @@ use crate::{Credential, Ecosystem, Error, Events, Result, operation, wire};
 
 /// The error of a daemon as it was sent: what a bridge carries from one host to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct CarriedError {
     /// The code: one of the daemon's author, or one of Common TCP.
     pub code: String,
     /// The text for a person.
@@ -54,10 +54,10 @@ pub struct Refusal {
     pub data: Option<String>,
 }
 
-impl Refusal {
-    /// Creates a refusal without data.
+impl CarriedError {
+    /// Creates an error without data.
     pub fn new(code: &str, message: impl std::fmt::Display) -> Self {
-        Refusal {
+        CarriedError {
             code: code.to_owned(),
             message: message.to_string(),
             data: None,
@@ -117,15 +117,15 @@ impl Ecosystem {
         daemon: &str,
         command: &str,
         arguments: &str,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, CarriedError> {
         if let Err(error) = wire::check_name(command) {
-            return Err(Refusal::new("bad-name", error));
+            return Err(CarriedError::new("bad-name", error));
         }
         let named = format!("{daemon}{command} {arguments}");
         let request = wire::numbered(daemon.len() as u64, named.as_bytes());
         let answer = self.host().ask_later(operation::CALL, request).await;
-        let reply = answer.map_err(|fault| refusal_of(&fault))?;
-        result_of(&reply).map_err(|error| Refusal::new("failed", error))
+        let reply = answer.map_err(|fault| carried_of(&fault))?;
+        result_of(&reply).map_err(|error| CarriedError::new("failed", error))
     }
 
     /// Returns the events that anybody but this daemon publishes on any topic after this call. The topic is the events'
@@ -151,18 +151,18 @@ impl Ecosystem {
 }
 
 /// Returns the error that the host reports for a call.
-fn refusal_of(fault: &HostFault) -> Refusal {
+fn carried_of(fault: &HostFault) -> CarriedError {
     match serde_json::from_str::<CodedError>(&fault.message) {
         Ok(CodedError {
             code,
             message,
             data,
-        }) => Refusal {
+        }) => CarriedError {
             code,
             message,
             data: data.map(|data| data.get().to_owned()),
         },
-        Err(_) => Refusal::new("unavailable", fault),
+        Err(_) => CarriedError::new("unavailable", fault),
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
             status: status::FAILED,
             message: message.to_owned(),
         };
-        let own = refusal_of(&fault(
+        let own = carried_of(&fault(
             r#"{"code":"full","message":"m","data":{"n":18446744073709551616},"daemon":"Kv"}"#,
         ));
         let expected = r#"{"n":18446744073709551616}"#;
@@ -204,7 +204,7 @@ mod tests {
             (own.code.as_str(), own.data.as_deref()),
             ("full", Some(expected))
         );
-        let gone = refusal_of(&HostFault {
+        let gone = carried_of(&HostFault {
             status: status::GONE,
             message: String::new(),
         });

@@ -365,16 +365,16 @@ impl fmt::Debug for Error {
     }
 }
 
-/// As the answer of a bridge's command `provided`, the refusal reaches the caller as it is. In any other command it is passed on
+/// As the answer of a bridge's command `provided`, the error reaches the caller as it is. In any other command it is passed on
 /// like the error of another daemon.
 #[cfg(feature = "bridge")]
-impl From<crate::bridge::Refusal> for Error {
-    fn from(refusal: crate::bridge::Refusal) -> Self {
-        let text = one_line(&refusal.message);
+impl From<crate::bridge::CarriedError> for Error {
+    fn from(carried: crate::bridge::CarriedError) -> Self {
+        let text = one_line(&carried.message);
         let fault = Fault {
-            code: refusal.code,
-            message: refusal.message,
-            data: refusal.data.and_then(RawData::read),
+            code: carried.code,
+            message: carried.message,
+            data: carried.data.and_then(RawData::read),
             daemon: None,
         };
         let cause = (!is_own_code(&fault.code)).then(|| Cause::of(&fault, None));

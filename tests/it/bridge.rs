@@ -68,6 +68,15 @@ fn the_command_line_lists_it_and_calls_it() {
             (&json!("box2"), &json!("Bridge"))
         );
         assert_eq!(status["state"], "remote");
+        for command in ["listen", "connect"] {
+            let refused = ecosystem.cli(&[command, "Far"]);
+            assert!(
+                refused.stderr.contains("daemon of another host"),
+                "{refused:?}"
+            );
+        }
+        let shown = ecosystem.cli(&["status", "Far"]).ok().stdout;
+        assert!(shown.contains("provided by  Bridge"), "{shown}");
         let refused = ecosystem.cli(&["stop", "Far"]);
         assert!(
             refused.stderr.contains("a daemon of the host box2"),
@@ -291,7 +300,7 @@ fn daemons_that_watch_see_those_of_other_hosts_come_and_go() {
         let _ = bridge.ask("withdraw", &json!(["New@box3"]));
         wait::until(LIMIT, "both have been seen", || {
             let heard = peer.ask("heard", &json!([])).to_string();
-            heard.contains("New@box3") && heard.contains("gone")
+            heard.contains("Appeared New@box3") && heard.contains("Gone New@box3")
         });
     });
 }
@@ -299,13 +308,20 @@ fn daemons_that_watch_see_those_of_other_hosts_come_and_go() {
 #[test]
 fn a_reload_of_a_bridge_under_load_answers_each_call_once() {
     with_a_bridge(|ecosystem, _, peer| {
-        let running =
-            ecosystem.cli_running(&["call", "Peer", "measure", "Far", "increment", "2000"]);
+        let call = [
+            "call",
+            "--repeat",
+            "2000",
+            "--concurrency",
+            "4",
+            "Far",
+            "increment",
+        ];
+        let mut calling = ecosystem.cli_running(&call);
         for _ in 0..3 {
             let _ = ecosystem.cli(&["reload", "Bridge"]).ok();
         }
-        let mut running = running;
-        assert_eq!(running.end(LIMIT), Some(0));
+        assert_eq!(calling.end(LIMIT), Some(0));
         assert_eq!(peer.ask("call", &json!(["Far", "count"])), 2000);
     });
 }

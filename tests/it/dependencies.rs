@@ -42,7 +42,7 @@ const LICENCE_EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// Packages that occur in several versions, each with the reason.
-const VERSION_EXCEPTIONS: [(&str, &str); 13] = [
+const VERSION_EXCEPTIONS: [(&str, &str); 14] = [
     (
         "bit-set",
         "proptest wants 0.8, jsonschema 0.11; tests alone",
@@ -60,6 +60,10 @@ const VERSION_EXCEPTIONS: [(&str, &str); 13] = [
     (
         "rand",
         "opentelemetry_sdk, for the feature `otlp` alone, wants 0.9",
+    ),
+    (
+        "rand_chacha",
+        "nkeys, for the plugin Fleet alone, wants 0.3 and rand 0.8",
     ),
     ("rand_core", "as rand"),
     ("r-efi", "as getrandom"),

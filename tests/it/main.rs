@@ -24,6 +24,7 @@ mod doctor;
 mod drop_in;
 mod ecosystem;
 mod events;
+mod fleet;
 mod foreign_text;
 mod graph;
 mod guests;

@@ -110,5 +110,5 @@ fn plugins_take_nothing_from_the_workspace() {
             assert!(!text.contains(word), "{}: {word}: {text}", package.name);
         }
     }
-    assert_eq!(plugins, 4);
+    assert_eq!(plugins, 5);
 }

@@ -26,6 +26,30 @@ const FAILED: &str =
 /// The build of the one package whose features must not reach the others.
 const BUILT_APART: [&str; 4] = ["--package", "dae-fixture-async-io", "--features", "daemon"];
 
+/// The build of the plugin Fleet, for the tests that use it: it is the longest of all, and has a tokio.
+const FLEET: [&str; 4] = ["--package", "dae-plugin-fleet", "--features", "nats"];
+
+/// The packages of benches. A build of the whole workspace without debug assertions takes three times as long, most of it for
+/// what the harness alone uses.
+const RELEASED: [&str; 16] = [
+    "--package",
+    "dae-cli",
+    "--package",
+    "dae-fixture-bulky",
+    "--package",
+    "dae-fixture-measured",
+    "--package",
+    "dae-fixture-misbehave",
+    "--package",
+    "dae-fixture-peer",
+    "--package",
+    "dae-fixture-phased",
+    "--package",
+    "dae-fixture-recipe",
+    "--package",
+    "dae-fixture-vectors",
+];
+
 /// The files that cargo built.
 #[derive(Debug)]
 pub struct Artefacts {
@@ -52,14 +76,14 @@ impl Artefacts {
             .expect(FAILED)
     }
 
-    /// Returns the artefacts of the release profile, without the plugin that is built apart.
+    /// Returns the artefacts of the release profile: the program, and the plugins that benches use.
     ///
     /// # Panics
     /// Panics if the build fails. Cargo prints the reason.
     pub fn released() -> &'static Artefacts {
         static BUILT: OnceLock<Option<Artefacts>> = OnceLock::new();
         BUILT
-            .get_or_init(|| Artefacts::build("release", &[&["--workspace"]]))
+            .get_or_init(|| Artefacts::build("release", &[&RELEASED]))
             .as_ref()
             .expect(FAILED)
     }
@@ -96,6 +120,32 @@ impl Artefacts {
         let plugins = built.iter().filter_map(plugin).collect();
         Some(Artefacts { host, plugins })
     }
+}
+
+/// Returns the file of the plugin Fleet, which is built when a test first needs it.
+///
+/// # Panics
+/// Panics if the build fails. Cargo prints the reason.
+#[must_use]
+pub fn fleet() -> &'static Path {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    };
+    let built = BUILT.get_or_init(|| {
+        // One build at a time: this one takes a feature of the others' crates.
+        let _ = Artefacts::of_tests();
+        let built = cargo_build(profile, &FLEET)?;
+        let plugins: BTreeMap<String, PathBuf> = built.iter().filter_map(plugin).collect();
+        let file = plugins.get("fleet")?;
+        // A later build of the whole workspace puts the empty library in its place.
+        let kept = file.with_file_name(format!("fleet-with-nats{DLL_SUFFIX}"));
+        std::fs::copy(file, &kept).ok()?;
+        Some(kept)
+    });
+    built.as_deref().expect(FAILED)
 }
 
 /// Returns the workspace's directory.

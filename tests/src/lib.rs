@@ -17,6 +17,7 @@ pub mod guest;
 pub mod leftovers;
 pub mod load;
 pub mod message;
+pub mod nats;
 pub mod ports;
 pub mod process;
 pub mod program;

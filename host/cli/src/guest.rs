@@ -60,6 +60,20 @@ impl DaemonAddress {
         }
     }
 
+    /// Refuses a daemon of another host, which gives no conversation and no events.
+    pub(super) fn check_here(&self, command: &str) -> Result<()> {
+        match &self.remote {
+            None => Ok(()),
+            Some(name) => Err(Fault::Refused {
+                code: "failed".to_owned(),
+                message: format!(
+                    "{name} is a daemon of another host, and {command} is for those of this one; `call` runs its commands"
+                ),
+            }
+            .into()),
+        }
+    }
+
     /// Connects to the daemon.
     pub(super) fn connect(&self) -> Result<Client<TcpStream>> {
         match self.is_foreign {

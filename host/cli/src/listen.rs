@@ -111,6 +111,7 @@ impl EventSource<'_> {
 
     fn connect(&self) -> Result<Client<TcpStream>> {
         let daemon = DaemonAddress::find(self.session, self.peer())?;
+        daemon.check_here("listen")?;
         let mut client = daemon.connect()?;
         client.keep_events();
         match (self.is_topic, self.args.words.split_first()) {

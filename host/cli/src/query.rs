@@ -98,11 +98,19 @@ type Fact = (&'static str, String);
 /// Returns what a foreign daemon reports of itself. Only its own host, if it has one, knows more.
 fn what_is_known(status: &Status) -> [Fact; 3] {
     let own_name = format!("{} {}", status.plugin, status.version);
-    [
-        ("calls itself", own_name.trim_end().to_owned()),
-        ("pid", or_dash(status.pid.map(|pid| pid.to_string()))),
-        ("address", or_dash(address_of(status))),
-    ]
+    let own_name = own_name.trim_end().to_owned();
+    match (&status.host, &status.provider) {
+        (Some(host), Some(provider)) => [
+            ("plugin", own_name),
+            ("host", host.clone()),
+            ("provided by", provider.clone()),
+        ],
+        _ => [
+            ("calls itself", own_name),
+            ("pid", or_dash(status.pid.map(|pid| pid.to_string()))),
+            ("address", or_dash(address_of(status))),
+        ],
+    }
 }
 
 fn or_dash(text: Option<String>) -> String {

@@ -25,7 +25,7 @@ use dae_runtime::session::accept::Listener;
 use dae_store::blocking;
 use dae_store::plugin_store::Artefact;
 use dae_store::report::Mode;
-use dae_store::settings::Grant;
+use dae_store::settings::GrantedRight;
 use dae_store::snapshots::KeptState;
 use dae_store::state_text::StateText;
 
@@ -317,7 +317,7 @@ impl Supervisor {
 
     /// Returns the host API for an instance of that generation; 0 stands for a preflight, which changes nothing.
     pub(super) fn local(&self, generation: u64, spec: &DaemonSpec) -> LocalHostApi {
-        let is_bridge = generation > 0 && spec.settings.grants.contains(&Grant::Bridge);
+        let is_bridge = generation > 0 && spec.settings.grants.contains(&GrantedRight::Bridge);
         let host = Host {
             visitor: self.spec.name.clone(),
             directory: Arc::clone(&self.shared.directory),

@@ -47,7 +47,7 @@ pub enum PreflightStep {
 /// A right that a daemon has in its host beyond those of every daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Grant {
+pub enum GrantedRight {
     /// To provide daemons of other hosts.
     Bridge,
 }
@@ -100,7 +100,7 @@ pub struct Settings {
     /// True if `idle_s` also holds while its `run` runs. The background work then ends with it.
     pub idle_ends_run: bool,
     /// The rights that it has beyond those of every daemon.
-    pub grants: Vec<Grant>,
+    pub grants: Vec<GrantedRight>,
     /// The daemons that must be ready before it starts, at the start of the host.
     pub after: Vec<String>,
     /// The longest time for which it waits for them in total (ms); it then starts without them. 0 means no wait.

@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, Message, Subscriber};
-use dae_plugin_api::bridge::Refusal;
+use dae_plugin_api::bridge::CarriedError;
 use dae_plugin_api::json::Value;
 use dae_plugin_api::prelude::*;
 use futures_util::StreamExt as _;
@@ -181,7 +181,7 @@ async fn begin(shared: &Arc<Shared>, incoming: &Arc<Incoming>, message: Message)
         let begun = Instant::now();
         let result = match &running {
             Some(_) => run(&shared, &daemon, &command, &message.payload).await,
-            None => Err(Refusal::new(
+            None => Err(CarriedError::new(
                 "unavailable",
                 format!(
                     "{RUNNING_MAX} calls of other hosts run here already; send this one again later"
@@ -206,18 +206,18 @@ async fn run(
     daemon: &str,
     command: &str,
     payload: &[u8],
-) -> Result<String, Refusal> {
+) -> Result<String, CarriedError> {
     if !shared.local.has(daemon) {
         let text = format!("the host {} has no daemon {daemon}", shared.host);
-        return Err(Refusal::new("unavailable", text));
+        return Err(CarriedError::new("unavailable", text));
     }
     let text = std::str::from_utf8(payload)
-        .map_err(|_| Refusal::new("not-utf8", "the payload is not UTF-8"))?;
+        .map_err(|_| CarriedError::new("not-utf8", "the payload is not UTF-8"))?;
     let arguments = match text.trim() {
         "" => "[]".to_owned(),
         text => {
             let wrong = |fault| {
-                Refusal::new(
+                CarriedError::new(
                     "bad-arguments",
                     format!("the payload is no JSON: {fault}; expected an array of arguments"),
                 )
@@ -233,46 +233,48 @@ async fn run(
     shared.eco.forward(daemon, command, &arguments).await
 }
 
+/// Answers a call.
 async fn answer(
     shared: &Shared,
     reply: async_nats::Subject,
     command: &str,
-    result: Result<String, Refusal>,
+    result: Result<String, CarriedError>,
 ) {
     let client = &shared.link.client;
-    let result = result.and_then(|result| match result.len() <= client.max_payload() {
-        true => Ok(result),
-        false => Err(Refusal::new(
-            "failed",
-            format!(
-                "the result of {command} has {} bytes, and a message of this server of NATS at most {}; the command was carried out",
-                result.len(),
-                client.max_payload()
-            ),
-        )),
+    let most = client.max_payload();
+    let result = result.and_then(|result| match result.len() {
+        bytes if bytes <= most => Ok(result),
+        bytes => {
+            let text = format!(
+                "the result of {command} has {bytes} bytes, and a message of this server of NATS at most {most}; the command was carried out"
+            );
+            Err(CarriedError::new("failed", text))
+        }
     });
     // If the connection is lost, the caller knows that itself.
     let _ = match result {
         Ok(result) => client.publish(reply, result.into()).await,
-        Err(refusal) => {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::SERVICE_ERROR_CODE, number_of(&refusal.code));
-            headers.insert(
-                header::SERVICE_ERROR,
-                in_a_header(&refusal.message).as_str(),
-            );
-            headers.insert(header::CODE, refusal.code.as_str());
-            let body = ErrorBody {
-                code: refusal.code,
-                message: Some(refusal.message),
-                data: refusal.data.and_then(|data| json::from_str(&data).ok()),
-            };
-            let body = json::to_vec(&body).unwrap_or_default();
+        Err(error) => {
+            let (headers, body) = error_message(error);
             client
                 .publish_with_headers(reply, headers, body.into())
                 .await
         }
     };
+}
+
+/// Returns the headers and the payload of an error.
+fn error_message(error: CarriedError) -> (HeaderMap, Vec<u8>) {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::SERVICE_ERROR_CODE, number_of(&error.code));
+    headers.insert(header::SERVICE_ERROR, in_a_header(&error.message).as_str());
+    headers.insert(header::CODE, error.code.as_str());
+    let body = ErrorBody {
+        code: error.code,
+        message: Some(error.message),
+        data: error.data.and_then(|data| json::from_str(&data).ok()),
+    };
+    (headers, json::to_vec(&body).unwrap_or_default())
 }
 
 /// Returns the number that a client of NATS' services gets for a code, as in HTTP.

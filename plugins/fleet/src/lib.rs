@@ -82,7 +82,7 @@ struct Fleet {
     outgoing: Outgoing,
     /// The first subscriptions, until `run` takes them.
     first: Mutex<Option<(Subscribers, Subscriber)>>,
-    /// What works beside `run`. It goes on when the host cancels `run`, so that the calls that are there are still answered.
+    /// The tasks that work beside `run`. They go on when the host cancels `run`, so that the calls that are there are still answered.
     tasks: Mutex<JoinSet<Result<()>>>,
 }
 
@@ -99,7 +99,7 @@ struct FleetStatus {
     server: Option<String>,
     /// The last failure of the connection.
     last_fault: Option<String>,
-    /// How often a lost connection was made again.
+    /// The number of times that a lost connection was made again.
     reconnects: u64,
     /// The subscriptions of this host.
     subscriptions: usize,
@@ -107,7 +107,7 @@ struct FleetStatus {
     daemons: usize,
     /// The other hosts, by name.
     hosts: BTreeMap<String, HostStatus>,
-    /// What is wrong between the hosts, one sentence each.
+    /// The faults between the hosts, one sentence each.
     conflicts: Vec<String>,
 }
 
@@ -234,7 +234,7 @@ impl Fleet {
         tasks.spawn(peers::hear_heartbeats(Arc::clone(shared), beats));
         tasks.spawn(peers::answer_questions(Arc::clone(shared)));
         tasks.spawn(peers::send_heartbeats(Arc::clone(shared)));
-        tasks.spawn(peers::answer_lists(Arc::clone(shared)));
+        tasks.spawn(peers::list::answer(Arc::clone(shared)));
         tasks.spawn(topics::send(Arc::clone(shared)));
         tasks.spawn(topics::receive(Arc::clone(shared)));
         tasks.spawn(service::answer(Arc::clone(shared), Arc::clone(incoming)));

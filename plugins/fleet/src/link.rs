@@ -37,7 +37,7 @@ pub(crate) struct Link {
     subscriptions: AtomicUsize,
 }
 
-/// What the events of the client have told.
+/// The state that the events of the client have told.
 struct Known {
     /// Counts the losses of the connection.
     losses: watch::Sender<u64>,
@@ -70,7 +70,7 @@ impl Link {
         let options = options(config)
             .await?
             .name("dae-host fleet")
-            // What this host publishes must not come back as an event of another one.
+            // An event of this host must not come back as one of another.
             .no_echo()
             .retry_on_initial_connect()
             .max_reconnects(None)

@@ -116,10 +116,44 @@ impl LocalDaemons {
     }
 }
 
-/// The task that serves the calls of a daemon. It ends when this is dropped.
+/// The tasks that serve the calls of daemons, by daemon.
+struct Servings {
+    shared: Arc<Shared>,
+    incoming: Arc<Incoming>,
+    tasks: BTreeMap<String, Serving>,
+}
+
+/// The task that serves the calls of a daemon. It ends when this is dropped, after the calls that are there already.
 struct Serving {
     task: JoinHandle<()>,
     _over: oneshot::Sender<()>,
+}
+
+impl Servings {
+    /// Begins to serve the calls of a daemon, on this subscription or on a new one.
+    fn begin(&mut self, daemon: String, calls: Option<Subscriber>) {
+        let (over, is_over) = oneshot::channel();
+        let (shared, incoming) = (Arc::clone(&self.shared), Arc::clone(&self.incoming));
+        let serving = incoming::serve_daemon(shared, incoming, (daemon.clone(), calls), is_over);
+        let task = tokio::spawn(serving);
+        self.tasks.insert(daemon, Serving { task, _over: over });
+    }
+
+    /// Takes up the change of a daemon.
+    fn take(&mut self, change: Change) {
+        let credential = change.credential;
+        let local = &self.shared.local;
+        if !local.is_announced(&credential) {
+            return;
+        }
+        let name = credential.name.clone();
+        if change.kind == ChangeKind::Gone {
+            local.remove(&name);
+            self.tasks.remove(&name);
+        } else if local.put(credential) {
+            self.begin(name, None);
+        }
+    }
 }
 
 /// Follows the daemons of this host, and serves the calls to each of them.
@@ -129,42 +163,21 @@ pub(crate) async fn follow(
     opened: BTreeMap<String, Subscriber>,
 ) -> Result<()> {
     let mut changes = shared.eco.watch()?;
-    let serve = |name: String, calls: Option<Subscriber>| {
-        let (over, is_over) = oneshot::channel();
-        let (shared, incoming) = (Arc::clone(&shared), Arc::clone(&incoming));
-        let serving = incoming::serve_daemon(shared, incoming, (name, calls), is_over);
-        Serving {
-            task: tokio::spawn(serving),
-            _over: over,
-        }
+    let mut servings = Servings {
+        shared: Arc::clone(&shared),
+        incoming,
+        tasks: BTreeMap::new(),
     };
-    let mut served: BTreeMap<String, Serving> = BTreeMap::new();
     for (name, calls) in opened {
-        served.insert(name.clone(), serve(name, Some(calls)));
+        servings.begin(name, Some(calls));
     }
     for gone in shared.local.retain(&shared.eco.list().await?) {
-        served.remove(&gone);
+        servings.tasks.remove(&gone);
     }
     while let Some(change) = until_ending(&shared, changes.next()).await {
-        let credential = change.credential;
-        if !shared.local.is_announced(&credential) {
-            continue;
-        }
-        let name = credential.name.clone();
-        match change.kind {
-            ChangeKind::Gone => {
-                shared.local.remove(&name);
-                // Its calls that are there already are still answered.
-                served.remove(&name);
-            }
-            _ => {
-                if shared.local.put(credential) {
-                    served.insert(name.clone(), serve(name, None));
-                }
-            }
-        }
+        servings.take(change);
     }
-    for serving in served.into_values() {
+    for serving in servings.tasks.into_values() {
         // It fails only if the task has.
         let _ = serving.task.await;
     }

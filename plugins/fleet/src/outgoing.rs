@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_nats::client::RequestErrorKind;
 use async_nats::{HeaderMap, Message, Request};
-use dae_plugin_api::bridge::Refusal;
+use dae_plugin_api::bridge::CarriedError;
 use dae_plugin_api::json;
 use tokio::sync::watch;
 
@@ -35,6 +35,21 @@ impl Outgoing {
         }
     }
 
+    /// Returns the daemon that a name stands for, and the way to its host.
+    fn way_to<'n>(&self, name: &'n str) -> Result<(&'n str, Way), CarriedError> {
+        let Shared { link, peers, .. } = &*self.shared;
+        if !link.is_connected() {
+            let text =
+                format!("{name} can't be reached: this host is not connected to a server of NATS");
+            return Err(CarriedError::new("unavailable", text));
+        }
+        let (daemon, way) = match name.rsplit_once('@') {
+            Some((daemon, host)) => (daemon, peers.way_to(host)),
+            None => (name, peers.way_to_any(name)),
+        };
+        way.map(|way| (daemon, way)).ok_or_else(|| nobody(name))
+    }
+
     /// Sends a command to a daemon of another host, and returns the result as JSON. `name` is `NAME@HOST`, or a name that all
     /// hosts share.
     pub(crate) async fn call(
@@ -42,67 +57,49 @@ impl Outgoing {
         name: &str,
         command: &str,
         arguments: String,
-    ) -> Result<String, Refusal> {
-        let Shared {
-            link, peers, eco, ..
-        } = &*self.shared;
-        if !link.is_connected() {
-            let text =
-                format!("{name} can't be reached: this host is not connected to a server of NATS");
-            return Err(Refusal::new("unavailable", text));
-        }
+    ) -> Result<String, CarriedError> {
+        let Shared { link, eco, .. } = &*self.shared;
         let _running = self.running.begin(usize::MAX);
-        let (daemon, way) = match name.rsplit_once('@') {
-            Some((daemon, host)) => (daemon, peers.way_to(host)),
-            None => (name, peers.way_to_any(name)),
-        };
-        let Some(Way {
-            host,
-            instance,
-            life,
-        }) = way
-        else {
-            return Err(Refusal::new(
-                "unavailable",
-                format!("no host answers for {name}"),
-            ));
-        };
-        let subject = link.subjects.command_at(&host, &instance, daemon, command);
+        let (daemon, way) = self.way_to(name)?;
+        let subject = link
+            .subjects
+            .command_at(&way.host, &way.instance, daemon, command);
         let mut request = Request::new().payload(arguments.into()).timeout(None);
         if let Some(parent) = eco.traceparent() {
             let mut headers = HeaderMap::new();
             headers.insert("traceparent", parent.as_str());
             request = request.headers(headers);
         }
+        let crashed = |what: &str| {
+            let text =
+                format!("{what} before {name} answered {command}; it may have been carried out");
+            CarriedError::new("crashed", text)
+        };
         let losses = link.losses();
         let answer = tokio::select! {
             answer = link.client.send_request(subject, request) => answer,
-            () = lost(losses) => {
-                let text = format!("the connection to the server of NATS was lost before {name} answered {command}; it may have been carried out");
-                return Err(Refusal::new("crashed", text));
-            }
-            () = over(life) => {
-                let text = format!("the host of {name} was lost before it answered {command}; it may have been carried out");
-                return Err(Refusal::new("crashed", text));
-            }
+            () = lost(losses) => return Err(crashed("the connection to the server of NATS was lost")),
+            () = over(way.life) => return Err(crashed("the host was lost")),
         };
+        let most = link.client.max_payload();
         match answer {
             Ok(message) => result_of(&message),
             Err(fault) => Err(match fault.kind() {
-                RequestErrorKind::NoResponders => {
-                    Refusal::new("unavailable", format!("no host answers for {name}"))
+                RequestErrorKind::NoResponders => nobody(name),
+                RequestErrorKind::MaxPayloadExceeded => {
+                    let text = format!(
+                        "the arguments of {command} are too large: a message of this server of NATS has at most {most} bytes"
+                    );
+                    CarriedError::new("bad-arguments", text)
                 }
-                RequestErrorKind::MaxPayloadExceeded => Refusal::new(
-                    "bad-arguments",
-                    format!(
-                        "the arguments of {command} are too large: a message of this server of NATS has at most {} bytes",
-                        link.client.max_payload()
-                    ),
-                ),
-                _ => Refusal::new("unavailable", format!("{name} can't be reached: {fault}")),
+                _ => CarriedError::new("unavailable", format!("{name} can't be reached: {fault}")),
             }),
         }
     }
+}
+
+fn nobody(name: &str) -> CarriedError {
+    CarriedError::new("unavailable", format!("no host answers for {name}"))
 }
 
 /// Ends when the connection is lost.
@@ -118,7 +115,7 @@ async fn over(mut life: watch::Receiver<()>) {
 }
 
 /// Returns the result of an answer, or the error that its headers name.
-fn result_of(message: &Message) -> Result<String, Refusal> {
+fn result_of(message: &Message) -> Result<String, CarriedError> {
     let text = String::from_utf8_lossy(&message.payload);
     let named = |name: &str| {
         message
@@ -129,7 +126,7 @@ fn result_of(message: &Message) -> Result<String, Refusal> {
     };
     if let Some(code) = named(header::CODE) {
         let body: ErrorBody = json::from_str(&text).unwrap_or_default();
-        return Err(Refusal {
+        return Err(CarriedError {
             code,
             message: body
                 .message
@@ -140,11 +137,11 @@ fn result_of(message: &Message) -> Result<String, Refusal> {
     }
     if let Some(error) = named(header::SERVICE_ERROR) {
         // Of a service that is no fleet.
-        return Err(Refusal::new("failed", error));
+        return Err(CarriedError::new("failed", error));
     }
     match json::from_str::<&json::value::RawValue>(&text) {
         Ok(_) => Ok(text.into_owned()),
-        Err(fault) => Err(Refusal::new(
+        Err(fault) => Err(CarriedError::new(
             "failed",
             format!("the answer is no JSON: {fault}"),
         )),

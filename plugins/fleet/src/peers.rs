@@ -1,8 +1,10 @@
 //! The other hosts: who is there, which daemons they have, and who is lost.
 //!
-//! Each host sends a heartbeat every second, and one at each change of its daemons. It names the version of its list. A host
-//! that sees a new version asks for the list, in pages, and provides the daemons on it. A host without a heartbeat for
+//! Each host sends a heartbeat every second, and one at each change of its daemons. It names the version of its list, which
+//! the others then ask for ([`list`]). A host without a heartbeat for
 //! longer than two of them, or that says goodbye, is lost: its daemons are withdrawn, and calls to it end.
+
+pub(crate) mod list;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -21,14 +23,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 const LOST_AFTER: Duration = Duration::from_millis(2500);
 /// The shortest time between two heartbeats for changes.
 const CHANGE_EVERY: Duration = Duration::from_millis(20);
-/// The daemons on one page of a list. One with all that a credential has takes some 300 bytes.
-const PAGE: usize = 500;
-/// The longest wait for a page.
-const PAGE_MAX: Duration = Duration::from_secs(2);
 /// The longest wait for the hosts that an earlier instance has known.
 const FIND_MAX: Duration = Duration::from_millis(500);
-/// The pages of the longest list: a host takes 10,000 daemons of others.
-const PAGES_MAX: usize = 20;
 /// The most hosts that are kept. A stranger on the same servers could make up any number.
 const HOSTS_MAX: usize = 1000;
 
@@ -56,15 +52,6 @@ struct Heartbeat {
     goodbye: bool,
 }
 
-/// A page of the list of daemons.
-#[derive(Debug, Serialize, Deserialize)]
-struct Page {
-    boot: Boot,
-    version: u64,
-    total: usize,
-    daemons: Vec<Credential>,
-}
-
 /// Another host, for a person.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct HostStatus {
@@ -87,6 +74,20 @@ struct Peer {
     names: BTreeSet<String>,
     /// Closed when the host is lost, or another process takes its name.
     lost: watch::Sender<()>,
+}
+
+impl Peer {
+    fn new(boot: Boot, names: BTreeSet<String>) -> Self {
+        Peer {
+            boot,
+            listed: None,
+            version: 0,
+            is_asked: false,
+            seen: Instant::now(),
+            names,
+            lost: watch::Sender::new(()),
+        }
+    }
 }
 
 /// The way to a host: the instance of its fleet that takes calls now.
@@ -137,15 +138,7 @@ impl Peers {
 
     /// Takes up the hosts that an earlier instance has known.
     pub(crate) fn take_known(&self, known: BTreeMap<String, KnownHost>) {
-        let peer = |known: KnownHost| Peer {
-            boot: known.boot,
-            listed: None,
-            version: 0,
-            is_asked: false,
-            seen: Instant::now(),
-            names: known.names,
-            lost: watch::Sender::new(()),
-        };
+        let peer = |known: KnownHost| Peer::new(known.boot, known.names);
         let known = known.into_iter().map(|(host, known)| (host, peer(known)));
         lock(&self.table).extend(known);
     }
@@ -223,7 +216,7 @@ impl Peers {
     fn take(&self, beat: &Heartbeat) -> (bool, BTreeSet<String>) {
         if beat.host == self.own {
             if beat.boot.process != self.boot.process {
-                lock(&self.claimed).insert(beat.host.clone(), Instant::now());
+                self.claim(&beat.host);
             }
             return (false, BTreeSet::new());
         }
@@ -238,30 +231,11 @@ impl Peers {
         if !table.contains_key(&beat.host) && table.len() >= HOSTS_MAX {
             return (false, BTreeSet::new());
         }
-        let peer = table.entry(beat.host.clone()).or_insert_with(|| Peer {
-            boot: beat.boot.clone(),
-            listed: None,
-            version: beat.version,
-            is_asked: false,
-            seen: Instant::now(),
-            names: BTreeSet::new(),
-            lost: watch::Sender::new(()),
-        });
-        if peer.boot != beat.boot {
-            let is_same_process = peer.boot.process == beat.boot.process;
-            if is_same_process && beat.boot.generation < peer.boot.generation {
-                // Of the instance that drains.
-                return (false, BTreeSet::new());
-            }
-            if !is_same_process {
-                // A host that has started anew, or a second one of that name: that is told once the first one beats again.
-                if peer.seen.elapsed() < BEAT_EVERY / 2 {
-                    lock(&self.claimed).insert(beat.host.clone(), Instant::now());
-                }
-                peer.lost = watch::Sender::new(());
-            }
-            peer.boot = beat.boot.clone();
-            peer.listed = None;
+        let new = || Peer::new(beat.boot.clone(), BTreeSet::new());
+        let peer = table.entry(beat.host.clone()).or_insert_with(new);
+        let is_known = peer.boot == beat.boot;
+        if !is_known && !self.take_boot(peer, beat) {
+            return (false, BTreeSet::new());
         }
         peer.seen = Instant::now();
         peer.version = beat.version;
@@ -270,36 +244,27 @@ impl Peers {
         (is_new, BTreeSet::new())
     }
 
-    /// Takes up the list of a host that was asked for. Returns it if it is to be provided.
-    fn take_list(&self, host: &str, list: Result<Page>) -> Option<Page> {
-        let mut table = lock(&self.table);
-        let peer = table.get_mut(host)?;
-        peer.is_asked = false;
-        match list {
-            Ok(list) if list.boot == peer.boot => {
-                peer.listed = Some(list.version);
-                Some(list)
-            }
-            // The next heartbeat leads to the list again.
-            Ok(_) => None,
-            Err(fault) => {
-                tracing::warn!("the daemons of the host {host} are not known: {fault}");
-                None
-            }
+    /// Takes up another life of a host or of its fleet. Returns false for that of an instance that drains.
+    fn take_boot(&self, peer: &mut Peer, beat: &Heartbeat) -> bool {
+        let is_same_process = peer.boot.process == beat.boot.process;
+        if is_same_process && beat.boot.generation < peer.boot.generation {
+            return false;
         }
+        if !is_same_process {
+            // A host that has started anew is silent for longer, unless it is quick; a second host of its name is told with
+            // each of its heartbeats.
+            if peer.seen.elapsed() < BEAT_EVERY / 2 {
+                self.claim(&beat.host);
+            }
+            peer.lost = watch::Sender::new(());
+        }
+        peer.boot = beat.boot.clone();
+        peer.listed = None;
+        true
     }
 
-    /// Notes the names that are provided of a host, and returns those that are to be withdrawn.
-    fn set_names(&self, host: &str, names: BTreeSet<String>) -> BTreeSet<String> {
-        match lock(&self.table).get_mut(host) {
-            Some(peer) => {
-                let gone = peer.names.difference(&names).cloned().collect();
-                peer.names = names;
-                gone
-            }
-            // It was lost meanwhile.
-            None => names,
-        }
+    fn claim(&self, host: &str) {
+        lock(&self.claimed).insert(host.to_owned(), Instant::now());
     }
 
     /// Removes the hosts that are lost, and returns the names of their daemons.
@@ -425,90 +390,9 @@ async fn on_heartbeat(shared: &Arc<Shared>, message: &Message) -> Option<String>
     withdraw(shared, gone).await;
     if is_new {
         let (shared, host) = (Arc::clone(shared), beat.host.clone());
-        tokio::spawn(async move { fetch(&shared, &host).await });
+        tokio::spawn(async move { list::fetch(&shared, &host).await });
     }
     Some(beat.host)
-}
-
-/// Fetches the list of a host, and provides what is on it.
-async fn fetch(shared: &Shared, host: &str) {
-    let list = fetched(shared, host).await;
-    let Some(list) = shared.peers.take_list(host, list) else {
-        return;
-    };
-    let mut names = BTreeSet::new();
-    for mut credential in list.daemons {
-        credential.host = Some(host.to_owned());
-        match shared.eco.provide(&credential).await {
-            Ok(provided) => drop(names.insert(provided.name().to_owned())),
-            Err(fault) => tracing::warn!(
-                "{} of the host {host} can't be provided: {fault}",
-                credential.name
-            ),
-        }
-    }
-    let gone = shared.peers.set_names(host, names);
-    withdraw(shared, gone).await;
-}
-
-async fn fetched(shared: &Shared, host: &str) -> Result<Page> {
-    let subject = shared.link.subjects.list(host);
-    let mut whole: Option<Page> = None;
-    for _ in 0..PAGES_MAX {
-        let from = whole.as_ref().map_or(0, |list| list.daemons.len());
-        let asked = shared
-            .link
-            .client
-            .request(subject.clone(), from.to_string().into());
-        let answer = tokio::time::timeout(PAGE_MAX, asked)
-            .await
-            .map_err(|_| Error::new("it doesn't answer"))??;
-        let page: Page = json::from_slice(&answer.payload)?;
-        let is_same = whole
-            .as_ref()
-            .is_none_or(|list| (&list.boot, list.version) == (&page.boot, page.version));
-        let is_last = page.daemons.is_empty();
-        match &mut whole {
-            Some(list) if is_same => list.daemons.extend(page.daemons),
-            // It has changed meanwhile: from the start.
-            Some(_) => whole = None,
-            None if from == 0 => whole = Some(page),
-            None => {}
-        }
-        if let Some(list) = &whole
-            && (list.daemons.len() >= list.total || is_last)
-        {
-            return whole.ok_or_else(|| Error::new("no list"));
-        }
-    }
-    Err(Error::new(format!(
-        "its list has more than {} daemons, or changes all the time",
-        PAGES_MAX * PAGE
-    )))
-}
-
-/// Answers the other hosts that ask for the daemons of this one.
-pub(crate) async fn answer_lists(shared: Arc<Shared>) -> Result<()> {
-    let subject = shared.link.subjects.list(&shared.host);
-    let mut asked = shared.link.subscribe(subject, true).await?;
-    while let Some(message) = until_ending(&shared, asked.next()).await {
-        let from = std::str::from_utf8(&message.payload)
-            .ok()
-            .and_then(|from| from.parse().ok());
-        let (Some(reply), Some(from)) = (message.reply, from) else {
-            continue;
-        };
-        let (version, total, daemons) = shared.local.page(from, PAGE);
-        let page = Page {
-            boot: shared.peers.boot.clone(),
-            version,
-            total,
-            daemons,
-        };
-        let page = json::to_vec(&page)?;
-        let _ = shared.link.client.publish(reply, page.into()).await;
-    }
-    ended(&shared, "the subscription of lists has ended")
 }
 
 /// Returns the names that this fleet provides already.

@@ -1,4 +1,4 @@
-//! What NATS' own tools see: each daemon of this host is a service, and each command an endpoint (ADR-32 of NATS).
+//! The services that NATS' own tools see: each daemon of this host is a service, and each command an endpoint (ADR-32 of NATS).
 //!
 //! One subscription for each verb answers for all daemons. A generation of a daemon is a service of its own: its id has the
 //! generation.

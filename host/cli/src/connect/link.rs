@@ -257,6 +257,7 @@ impl Shared {
     /// Connects to the daemon, and asks it for its commands. Returns the connection to read.
     fn connect(&self, session: &Session, name: &str) -> Result<TcpStream> {
         let daemon = DaemonAddress::find(session, name)?;
+        daemon.check_here("connect")?;
         let help = daemon.help(&mut daemon.connect()?, &[])?;
         let commands = help.and_then(|help| signatures::commands(&help));
         let mut stream = daemon.connect()?.into_stream();

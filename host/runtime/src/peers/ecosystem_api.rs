@@ -264,7 +264,7 @@ impl EcosystemApi {
         self.host.bridge.as_ref().ok_or_else(|| {
             let name = &self.host.visitor;
             format!(
-                "{name} may not provide daemons of other hosts; its owner allows it by the setting `grants`: `dae-host config {name} set grants='[\"bridge\"]'`"
+                "{name} may not provide daemons of other hosts; its owner allows that by the setting `grants`, a list with \"bridge\""
             )
         })
     }

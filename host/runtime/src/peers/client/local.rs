@@ -124,22 +124,9 @@ impl LocalClient {
         name: &str,
         arguments: &str,
     ) -> CallProgress {
-        let Some(daemon) = self.remote.clone() else {
-            return self.call_gate(client, name, arguments);
-        };
-        let wrapped = match remote::wrapped(&daemon, name, arguments) {
-            Ok(wrapped) => wrapped,
-            Err(refusal) => return CallProgress::Now(Err(refusal)),
-        };
-        let call = remote::RemoteCall {
-            daemon,
-            command: name.to_owned(),
-        };
-        match self.call_gate(client, remote::COMMAND, &wrapped) {
-            CallProgress::Now(reply) => CallProgress::Now(call.unwrapped(reply)),
-            CallProgress::Later(reply) => {
-                CallProgress::Later(Box::pin(async move { call.unwrapped(reply.await) }))
-            }
+        match self.remote.clone() {
+            Some(daemon) => remote::call(self, client, daemon, (name, arguments)),
+            None => self.call_gate(client, name, arguments),
         }
     }
 
@@ -251,12 +238,8 @@ impl LocalClient {
         if self.guest.asked.answer(message) == LineMatch::Ours {
             return true;
         }
-        let (name, arguments) = match &self.remote {
-            None => (message.name, message.arguments.to_owned()),
-            Some(daemon) => match remote::wrapped(daemon, message.name, message.arguments) {
-                Ok(wrapped) => (remote::COMMAND, wrapped),
-                Err(_) => return false,
-            },
+        let Some((name, arguments)) = remote::event(self.remote.as_deref(), message) else {
+            return false;
         };
         self.queue.put(WaitingLine::event(DispatchedCommand {
             guest: self.guest.id(),

@@ -267,7 +267,7 @@ mod tests {
         }
         let refusal = table.put(remote("E", "a"), &fleet).unwrap_err();
         assert!(refusal.contains("10000"), "{refusal}");
-        // One that is there already may change.
+        // A daemon that is there already may change.
         table.put(remote("D7", "a"), &fleet).unwrap();
     }
 }

@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
-use dae_common_tcp::ErrorCode;
+use dae_common_tcp::{ErrorCode, Message};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::{CallProgress, Client};
 use super::LocalClient;
 use crate::connection::pending_calls::{CallError, CallReply};
 use crate::session::dispatch::DispatchedCommand;
@@ -25,11 +26,11 @@ pub(crate) const COMMAND: &str = "provided";
 
 /// A call to a daemon of another host.
 #[derive(Debug)]
-pub(super) struct RemoteCall {
+struct RemoteCall {
     /// The name by which the bridge knows the daemon.
-    pub(super) daemon: String,
+    daemon: String,
     /// The command.
-    pub(super) command: String,
+    command: String,
 }
 
 /// The data of an error that stands for another one.
@@ -47,11 +48,44 @@ struct Cause {
     data: Option<RawData>,
 }
 
+/// Sends a command to a daemon of another host.
+pub(super) fn call(
+    here: Arc<LocalClient>,
+    client: &Arc<Client>,
+    daemon: String,
+    (name, arguments): (&str, &str),
+) -> CallProgress {
+    let wrapped = match wrapped(&daemon, name, arguments) {
+        Ok(wrapped) => wrapped,
+        Err(refusal) => return CallProgress::Now(Err(refusal)),
+    };
+    let call = RemoteCall {
+        daemon,
+        command: name.to_owned(),
+    };
+    match here.call_gate(client, COMMAND, &wrapped) {
+        CallProgress::Now(reply) => CallProgress::Now(call.unwrapped(reply)),
+        CallProgress::Later(reply) => {
+            CallProgress::Later(Box::pin(async move { call.unwrapped(reply.await) }))
+        }
+    }
+}
+
+/// Returns the name and the arguments of a line without a reply, as the gate gets it. `daemon` is the daemon of another
+/// host that it is for, if any. Returns `None` if it can't be sent.
+pub(super) fn event<'m>(daemon: Option<&str>, message: &Message<'m>) -> Option<(&'m str, String)> {
+    let Some(daemon) = daemon else {
+        return Some((message.name, message.arguments.to_owned()));
+    };
+    let wrapped = wrapped(daemon, message.name, message.arguments).ok()?;
+    Some((COMMAND, wrapped))
+}
+
 /// Returns the arguments of [`COMMAND`] for a line.
 ///
 /// # Errors
 /// The arguments of the line are no JSON array.
-pub(super) fn wrapped(daemon: &str, name: &str, arguments: &str) -> Result<String, CallError> {
+fn wrapped(daemon: &str, name: &str, arguments: &str) -> Result<String, CallError> {
     let arguments = match arguments.trim() {
         "" => "[]",
         arguments => arguments,
@@ -68,7 +102,7 @@ pub(super) fn wrapped(daemon: &str, name: &str, arguments: &str) -> Result<Strin
 
 impl RemoteCall {
     /// Returns the daemon's reply, from that of the bridge.
-    pub(super) fn unwrapped(&self, reply: CallReply) -> CallReply {
+    fn unwrapped(&self, reply: CallReply) -> CallReply {
         reply.map_err(|error| self.unwrapped_error(error))
     }
 
