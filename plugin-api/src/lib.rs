@@ -274,6 +274,9 @@ pub mod wire;
 
 pub use bytes::Bytes;
 pub use credential::Credential;
+#[cfg(not(feature = "client"))]
+#[doc(hidden)]
+pub use dae_plugin_macros::__daemon_client_without_feature as daemon_client;
 #[doc(hidden)]
 pub use dae_plugin_macros::__removed;
 #[cfg(feature = "client")]
@@ -304,11 +307,9 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The names that a daemon's source usually needs.
 pub mod prelude {
-    #[cfg(feature = "client")]
-    pub use crate::daemon_client;
     pub use crate::{Bytes, Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event};
     pub use crate::{Events, Every, Guest, Listener, Progress, Result, Stream, stream_iter};
-    pub use crate::{bail, command, daemon, ensure, json, on, tracing};
+    pub use crate::{bail, command, daemon, daemon_client, ensure, json, on, tracing};
     // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
     #[cfg(feature = "schema")]
     pub use crate::schema::names::JsonSchema;

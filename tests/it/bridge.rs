@@ -68,6 +68,12 @@ fn the_command_line_lists_it_and_calls_it() {
             (&json!("box2"), &json!("Bridge"))
         );
         assert_eq!(status["state"], "remote");
+    });
+}
+
+#[test]
+fn the_command_line_says_where_it_runs_and_refuses_to_change_it() {
+    with_a_bridge(|ecosystem, _, _| {
         for command in ["listen", "connect"] {
             let refused = ecosystem.cli(&[command, "Far"]);
             assert!(

@@ -202,6 +202,18 @@ fn the_client_that_the_program_writes_compiles_and_fits() {
         .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
         .env("CARGO_INCREMENTAL", "0")
         .stdin(Stdio::null());
+    let without = program::run(&mut cargo, BUILD_MAX);
+    let hint = "needs the feature `client` of dae-plugin-api: add `features = [\"client\"]`";
+    assert!(without.stderr.contains(hint), "{without:#?}");
+    let manifest = directory.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).expect("our own");
+    let with = text.replacen(
+        "plugin-api\" }",
+        "plugin-api\", features = [\"client\"] }",
+        1,
+    );
+    assert_ne!(text, with);
+    fs::write(manifest, with).expect("our own");
     let output = program::run(&mut cargo, BUILD_MAX).ok();
     assert!(!output.says(&["warning"]), "{output:#?}\n{written}");
     let file = target_directory().join("debug/libcaller.so");

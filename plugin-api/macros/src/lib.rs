@@ -121,6 +121,23 @@ pub fn daemon_client(options: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
+/// Takes the place of `daemon_client` in a crate without the feature `client`.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn __daemon_client_without_feature(_: TokenStream, item: TokenStream) -> TokenStream {
+    let text = "#[daemon_client] needs the feature `client` of dae-plugin-api: add `features = [\"client\"]` in Cargo.toml";
+    let error = Error::new(proc_macro2::Span::call_site(), text).into_compile_error();
+    // The name stays, so that the compiler shows only this error.
+    let named = match parse_macro_input!(item as Item) {
+        Item::Trait(item) => {
+            let (vis, name) = (&item.vis, &item.ident);
+            quote::quote!(#vis struct #name;)
+        }
+        other => quote::quote!(#other),
+    };
+    quote::quote!(#error #named).into()
+}
+
 /// Calls a method when a guest connects or disconnects: `#[on(connect)]` or `#[on(disconnect)]`. It stands in an `impl`
 /// with `#[daemon]`, which reads it.
 #[proc_macro_attribute]

@@ -50,6 +50,17 @@ impl Outgoing {
         way.map(|way| (daemon, way)).ok_or_else(|| nobody(name))
     }
 
+    /// Returns the request for a call, with the trace of the caller.
+    fn request(&self, arguments: String) -> Request {
+        let request = Request::new().payload(arguments.into()).timeout(None);
+        let Some(parent) = self.shared.eco.traceparent() else {
+            return request;
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("traceparent", parent.as_str());
+        request.headers(headers)
+    }
+
     /// Sends a command to a daemon of another host, and returns the result as JSON. `name` is `NAME@HOST`, or a name that all
     /// hosts share.
     pub(crate) async fn call(
@@ -58,18 +69,13 @@ impl Outgoing {
         command: &str,
         arguments: String,
     ) -> Result<String, CarriedError> {
-        let Shared { link, eco, .. } = &*self.shared;
+        let link = &self.shared.link;
         let _running = self.running.begin(usize::MAX);
         let (daemon, way) = self.way_to(name)?;
         let subject = link
             .subjects
             .command_at(&way.host, &way.instance, daemon, command);
-        let mut request = Request::new().payload(arguments.into()).timeout(None);
-        if let Some(parent) = eco.traceparent() {
-            let mut headers = HeaderMap::new();
-            headers.insert("traceparent", parent.as_str());
-            request = request.headers(headers);
-        }
+        let request = self.request(arguments);
         let crashed = |what: &str| {
             let text =
                 format!("{what} before {name} answered {command}; it may have been carried out");
