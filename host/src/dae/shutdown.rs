@@ -78,7 +78,7 @@ impl Dae {
         let limit = grace.saturating_mul(STALLED_GRACES);
         let unsaved = inner.end_daemons(limit, &mut tell).await;
         // Its processes are killed, which a disk can't hold up; those in an uninterruptible sleep have a limit there.
-        inner.shared.code.preflights.clear();
+        inner.shared.code.preflights.end().await;
         inner.shared.code.spawner.end_reserve().await;
         // A disk that hangs must not hold the end up.
         let _ = timeout(limit, inner.record_new_ports()).await;

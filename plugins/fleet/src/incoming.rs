@@ -188,7 +188,11 @@ async fn begin(shared: &Arc<Shared>, incoming: &Arc<Incoming>, message: Message)
                 ),
             )),
         };
-        incoming.count(&daemon, &command, begun, result.is_err());
+        let is_unknown = |error: &CarriedError| error.code == "unknown-command";
+        // Not for a name that somebody has made up.
+        if shared.local.has(&daemon) && !result.as_ref().is_err_and(is_unknown) {
+            incoming.count(&daemon, &command, begun, result.is_err());
+        }
         if let Some(reply) = message.reply.clone() {
             answer(&shared, reply, &command, result).await;
         }

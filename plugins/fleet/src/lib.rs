@@ -131,13 +131,13 @@ impl Fleet {
             ending: watch::Sender::new(false),
             host,
         });
-        shared.local.put_all(shared.eco.list().await?);
-        shared.link.connected().await;
-        shared.peers.take_known(known.unwrap_or_default());
-        let subscribers = Subscribers::open(&shared).await?;
-        let beats = peers::find_hosts(&shared).await?;
+        let first = match own.generation {
+            // A preflight, of which the other hosts must see nothing.
+            None | Some(0) => None,
+            Some(_) => Some(subscribe(&shared, known.unwrap_or_default()).await?),
+        };
         Ok(Fleet {
-            first: Mutex::new(Some((subscribers, beats))),
+            first: Mutex::new(first),
             incoming: Arc::new(Incoming::default()),
             outgoing: Outgoing::new(Arc::clone(&shared), config.ecosystem),
             shared,
@@ -239,6 +239,19 @@ impl Fleet {
         tasks.spawn(topics::receive(Arc::clone(shared)));
         tasks.spawn(service::answer(Arc::clone(shared), Arc::clone(incoming)));
     }
+}
+
+/// Subscribes to all that an instance needs before it takes the place of another one.
+async fn subscribe(
+    shared: &Arc<Shared>,
+    known: BTreeMap<String, KnownHost>,
+) -> Result<(Subscribers, Subscriber)> {
+    shared.local.put_all(shared.eco.list().await?);
+    shared.link.connected().await;
+    shared.peers.take_known(known);
+    let subscribers = Subscribers::open(shared).await?;
+    let beats = peers::find_hosts(shared).await?;
+    Ok((subscribers, beats))
 }
 
 /// Waits for the next of something, until the instance is to end.

@@ -25,6 +25,8 @@ const LOST_AFTER: Duration = Duration::from_millis(2500);
 const CHANGE_EVERY: Duration = Duration::from_millis(20);
 /// The longest wait for the hosts that an earlier instance has known.
 const FIND_MAX: Duration = Duration::from_millis(500);
+/// The longest text in a heartbeat (bytes): the names of a machine and of a host have at most 64, and some numbers.
+const TEXT_BYTES_MAX: usize = 256;
 /// The most hosts that are kept. A stranger on the same servers could make up any number.
 const HOSTS_MAX: usize = 1000;
 
@@ -50,6 +52,14 @@ struct Heartbeat {
     /// True for the last one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     goodbye: bool,
+}
+
+impl Heartbeat {
+    /// Returns whether its texts are no longer than those of a fleet.
+    fn is_short(&self) -> bool {
+        let texts = [&self.host, &self.boot.process, &self.boot.instance];
+        texts.iter().all(|text| text.len() <= TEXT_BYTES_MAX)
+    }
 }
 
 /// Another host, for a person.
@@ -383,7 +393,8 @@ async fn on_heartbeat(shared: &Arc<Shared>, message: &Message) -> Option<String>
         tracing::info!(subject = %message.subject, "no heartbeat: {bytes} bytes");
         return None;
     };
-    if shared.link.subjects.heartbeat(&beat.host) != message.subject.as_str() {
+    let is_of_subject = shared.link.subjects.heartbeat(&beat.host) == message.subject.as_str();
+    if !is_of_subject || !beat.is_short() {
         return None;
     }
     let (is_new, gone) = shared.peers.take(&beat);

@@ -31,8 +31,8 @@ pub(crate) async fn answer(shared: Arc<Shared>, incoming: Arc<Incoming>) -> Resu
     }
     let mut questions = select_all(questions);
     while let Some(question) = until_ending(&shared, questions.next()).await {
-        let (shared, incoming) = (Arc::clone(&shared), Arc::clone(&incoming));
-        tokio::spawn(async move { answer_one(&shared, &incoming, question).await });
+        // One after the other: nobody can make this host answer many at once.
+        answer_one(&shared, &incoming, question).await;
     }
     ended(&shared, "the subscription of services has ended")
 }

@@ -7,7 +7,7 @@
 
 pub mod provided;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -234,16 +234,12 @@ impl Directory {
             let dae = all.remove(at);
             all.insert(0, dae);
         }
+        let own: HashSet<&str> = own.iter().map(|own| own.gate.name.as_str()).collect();
         let foreign = lock(&self.foreign);
-        let is_new = |name: &str| !own.iter().any(|own| own.gate.name == name);
-        all.extend(
-            foreign
-                .values()
-                .filter(|foreign| is_new(&foreign.credential.name))
-                .map(|foreign| foreign.credential.clone()),
-        );
-        let is_new = |name: &str| is_new(name) && !foreign.contains_key(name);
+        let seen = foreign.values().map(|foreign| &foreign.credential);
+        all.extend(seen.filter(|one| !own.contains(one.name.as_str())).cloned());
         let remote = self.provided().into_iter().map(|one| one.credential);
+        let is_new = |name: &str| !own.contains(name) && !foreign.contains_key(name);
         all.extend(remote.filter(|one| is_new(&one.name)));
         all
     }

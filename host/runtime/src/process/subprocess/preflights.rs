@@ -11,6 +11,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{LoadedSubprocess, Spawner, Subprocess, SubprocessPlan, lock};
@@ -25,6 +26,8 @@ use dae_store::state_text::StateText;
 const FILES_MAX: u32 = 64;
 /// The time for which a process waits for another file.
 const IDLE_MAX: Duration = Duration::from_millis(500);
+/// The longest wait for the end of processes that were killed.
+const GONE_MAX: Duration = Duration::from_secs(5);
 /// The limit for a step of a file in company. A slower file gets a process of its own, and its whole limit.
 const STEP_MAX: Duration = Duration::from_secs(1);
 
@@ -76,9 +79,15 @@ impl Preflights {
         Ok(schemas)
     }
 
-    /// Ends the processes that wait.
-    pub fn clear(&self) {
-        lock(&self.idle).clear();
+    /// Ends the processes that wait, and returns once they are gone, or after a limit.
+    pub async fn end(&self) {
+        let idle = std::mem::take(&mut *lock(&self.idle));
+        let gone = idle.iter().map(|one| {
+            one.loaded.subprocess.kill();
+            one.loaded.subprocess.died()
+        });
+        // Their records would else stay for the next host.
+        let _ = tokio::time::timeout(GONE_MAX, join_all(gone)).await;
     }
 
     /// Tries a file in a process that has tried others. `None` says nothing about the file.
